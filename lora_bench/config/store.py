@@ -1,0 +1,41 @@
+"""Registers the schemas with Hydra, so that the YAML files under conf/ can name them in their `defaults`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+
+from lora_bench.config import schema
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+"""The YAML files; beside the package in a checkout."""
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "model": {"base_model": schema.ModelConfig},
+    "task": {
+        "base_tweet_sentiment": schema.TweetSentimentConfig,
+        "base_bbc_topic": schema.BbcTopicConfig,
+        "base_bbc_headline": schema.BbcHeadlineConfig,
+        "base_arithmetic": schema.ArithmeticConfig,
+        "base_files": schema.FilesConfig,
+    },
+    "method": {"base_lora": schema.LoraMethodConfig, "base_full": schema.FullMethodConfig},
+    "placement": {"base_placement": schema.PlacementConfig},
+    "lora": {"base_lora": schema.LoraConfig},
+    "training": {"base_training": schema.TrainingConfig},
+    "executor": {"base_executor": schema.ExecutorConfig},
+    "tracking": {"base_tracking": schema.TrackingConfig},
+    "paths": {"base_paths": schema.PathsConfig},
+    "study": {"base_study": schema.StudyConfig},
+}
+"""Group -> name in `defaults` -> schema."""
+
+
+def register_schemas() -> None:
+    """Tells Hydra of every schema; called once by each entry point, again without harm."""
+    store = ConfigStore.instance()
+    store.store(name="base_run", node=schema.RunConfig, provider="lora_bench")
+    for group, members in SCHEMAS.items():
+        for name, node in members.items():
+            store.store(group=group, name=name, node=node, provider="lora_bench")

@@ -1,0 +1,87 @@
+"""The family of exceptions.
+
+    LoraBenchError
+    ├── ConfigError (ValueError)         a configuration that cannot run; all of its faults at once
+    ├── DataError (ValueError)           a file or text that cannot be used as asked
+    ├── ModelError (RuntimeError)        weights that are missing, damaged or do not fit
+    ├── CheckpointError (RuntimeError)   a checkpoint that cannot be read or does not belong to this run
+    ├── RunDirError (RuntimeError)       a run directory that is held by another process or is torn
+    ├── MeasurementError (ValueError)    a measurement that would be meaningless
+    ├── ExecutionError (RuntimeError)    a run's process that ended without a result
+    ├── TrackingError (RuntimeError)     a tracking store that cannot be reached or written
+    └── RunInterrupted                   a run that was asked to stop; its state is in a checkpoint
+
+Every message says where, what was given, what is accepted and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class LoraBenchError(Exception):
+    """Anything that lora_bench raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a configuration: the dotted key, and what is wrong and what to do."""
+
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}"
+
+
+class ConfigError(LoraBenchError, ValueError):
+    """A configuration cannot run; carries every fault found, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        count = len(self.faults)
+        head = f"{count} problem{'s' if count != 1 else ''} in this run"
+        return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
+
+
+class DataError(LoraBenchError, ValueError):
+    """A file or a text cannot be used as asked."""
+
+
+class ModelError(LoraBenchError, RuntimeError):
+    """Weights are missing, damaged or do not fit the configuration."""
+
+
+class CheckpointError(LoraBenchError, RuntimeError):
+    """A checkpoint cannot be read, or does not belong to this run."""
+
+
+class RunDirError(LoraBenchError, RuntimeError):
+    """A run directory is held by another process, or cannot be written."""
+
+
+class MeasurementError(LoraBenchError, ValueError):
+    """A measurement would be meaningless with these inputs."""
+
+
+class ExecutionError(LoraBenchError, RuntimeError):
+    """The process of a run ended without a result."""
+
+
+class TrackingError(LoraBenchError, RuntimeError):
+    """The tracking store cannot be reached or written."""
+
+
+class RunInterrupted(LoraBenchError):
+    """The run was asked to stop from outside; its state is in a checkpoint and the same command goes on."""
+
+
+def suggest(given: str, accepted: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` for the accepted name nearest to `given`, or an empty string."""
+    near = difflib.get_close_matches(given, sorted(accepted), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,0 +1,48 @@
+"""The contract of an executor: it starts runs and says how their processes ended. It decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run to be started. Its directory holds `config.yaml` already."""
+
+    run_dir: Path
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run's processes ended; whether there is a result stands in the run directory."""
+
+    exit_code: int
+    """0 for a result of any kind; negative is the signal that ended the process."""
+
+    @property
+    def reason(self) -> str:
+        """The end in words."""
+        if self.exit_code == -9:
+            return "killed by signal 9 (often the kernel, out of memory)"
+        if self.exit_code < 0:
+            return f"killed by signal {-self.exit_code}"
+        return f"exit code {self.exit_code}"
+
+
+class Executor(Protocol):
+    """Called by the controller only, from one thread. Handles are opaque and belong to their executor."""
+
+    def submit(self, request: RunRequest) -> int:
+        """Starts a run; returns a handle at once."""
+
+    def poll(self, handle: int) -> Outcome | None:
+        """How a run ended, or None while it runs."""
+
+    def cancel(self, handle: int, *, now: bool) -> None:
+        """Asks a run to checkpoint and stop, or ends it now."""
+
+    def close(self) -> None:
+        """Ends what the executor itself keeps running. Runs that are still going are ended now."""

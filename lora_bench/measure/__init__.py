@@ -1,0 +1,1 @@
+"""Measurements as pure functions; every name ends in its unit."""

@@ -1,0 +1,57 @@
+"""Floating-point operations of a step, and the rate that this machine reaches on matrix products."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+
+from lora_bench.errors import MeasurementError
+
+
+def matrix_parameters(net: nn.Module) -> tuple[int, int]:
+    """Numbers in weights that take part in matrix products: (all, trained). Embedding look-ups are left out."""
+    lookups = {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
+    products = {
+        id(module.weight)
+        for module in net.modules()
+        if not isinstance(module, nn.Embedding) and isinstance(getattr(module, "weight", None), nn.Parameter)
+    }
+    total = trained = 0
+    for parameter in net.parameters():
+        # A tied unembedding is a product as well as a look-up.
+        if parameter.dim() < 2 or (id(parameter) in lookups and id(parameter) not in products):
+            continue
+        total += parameter.numel()
+        trained += parameter.numel() if parameter.requires_grad else 0
+    return total, trained
+
+
+def flops_per_token(matrix_numbers: int, trained_numbers: int) -> float:
+    """Forward and backward FLOPs per token: 2 N forward, 2 N for the gradient of the inputs, 2 N_trained for weights.
+
+    Full fine-tuning gives the familiar 6 N; LoRA 4 N + 6 N_adapter ("LoRA Without Regret", Schulman et al., 2025,
+    appendix, counts per multiply-add and gets the same ratio of slightly over 2/3). Attention scores, element-wise
+    operations and padding are not counted.
+    """
+    if matrix_numbers <= 0:
+        raise MeasurementError(f"matrix_numbers: {matrix_numbers} is not positive")
+    return 4.0 * matrix_numbers + 2.0 * trained_numbers
+
+
+def peak_flops_per_s(dtype: torch.dtype, device: torch.device, *, size: int = 1536, repeats: int = 4) -> float:
+    """The best of a few square matrix products in this dtype, in FLOP/s: a floor of the machine's rate.
+
+    The generator is not touched, so that measuring changes no result.
+    """
+    left = torch.full((size, size), 0.5, dtype=dtype, device=device)
+    right = torch.full((size, size), 0.25, dtype=dtype, device=device)
+    best_s = float("inf")
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best_s = min(best_s, time.perf_counter() - start)
+    return 2 * size**3 / best_s

@@ -1,0 +1,36 @@
+"""Full fine-tuning: every weight is trained; the baseline of everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from lora_bench.methods.base import Method, Placed
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class FullMethod(Method):
+    """All weights are trained; what is saved is the whole model."""
+
+    def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
+        """Everything requires a gradient; nothing is added."""
+        net.requires_grad_(True)
+        return net
+
+    def save(self, net: nn.Module, folder: Path) -> None:
+        """The model folder that `from_pretrained` reads."""
+        net.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+
+    def load(self, net: nn.Module, folder: Path) -> None:
+        """All weights, by name; tied ones are stored once."""
+        missing, unexpected = net.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
+        tied = set(getattr(net, "all_tied_weights_keys", None) or ())
+        if unexpected or set(missing) - tied:
+            raise ValueError(f"{folder}: does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+    def merge(self, net: nn.Module) -> nn.Module | None:
+        """Nothing to merge."""
+        return net

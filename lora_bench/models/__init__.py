@@ -1,0 +1,22 @@
+"""Pretrained and random networks, their roles and their sizes.
+
+What stands here needs no torch. `load`, `convert`, `split` and `heads` do and are imported by name.
+"""
+
+from lora_bench.models.catalog import check_weights, read_architecture
+from lora_bench.models.digests import weights_digest
+from lora_bench.models.roles import ROLES, roles_of, target_modules
+from lora_bench.models.sizes import adapter_parameters, max_tokens, placement_faults, role_shapes
+
+__all__ = [
+    "ROLES",
+    "adapter_parameters",
+    "check_weights",
+    "max_tokens",
+    "placement_faults",
+    "read_architecture",
+    "role_shapes",
+    "roles_of",
+    "target_modules",
+    "weights_digest",
+]

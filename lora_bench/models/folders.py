@@ -1,0 +1,112 @@
+"""What a folder of weights must hold, found out without torch and without reading the weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from lora_bench.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of `config.json`.
+
+    Raises:
+        ModelError: If it is missing or not a JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise ModelError(f"{folder}: has no config.json, so it is not a model folder of transformers") from err
+    except (OSError, ValueError) as err:
+        raise ModelError(f"{path}: cannot be read ({err}); fetch or save the model again") from err
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: is not a JSON object; fetch or save the model again")
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder, sorted by name: one, or those that its index names.
+
+    Raises:
+        ModelError: If there are none, or one of them is missing or cut short.
+    """
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file():
+        files = [folder / WEIGHTS]
+    elif index.is_file():
+        files = _read_index(index)
+    else:
+        raise ModelError(_explain_absence(folder))
+    for file in files:
+        _check_length(file)
+    return files
+
+
+def check_folder(folder: Path) -> None:
+    """Looks for everything that a load needs: configuration, weights and a tokenizer.
+
+    Raises:
+        ModelError: For the first thing that is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: is not a folder")
+    read_config(folder)
+    weight_files(folder)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ModelError(f"{folder}: has no tokenizer ({', '.join(TOKENIZERS)}); save it beside the weights")
+
+
+def _read_index(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
+        raise ModelError(f"{index}: is damaged ({err}); fetch or save the model again") from err
+    outside = sorted(name for name in names if Path(name).name != name)
+    if outside:
+        raise ModelError(f"{index}: names files outside its folder ({', '.join(outside)})")
+    return [index.parent / name for name in sorted(names)]
+
+
+def _explain_absence(folder: Path) -> str:
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return (
+            f"{folder}: holds {', '.join(pickles)} but no {WEIGHTS}; a pickle runs code when it is read, so it is "
+            f"refused; save the model again with save_pretrained, or take a revision that has safetensors"
+        )
+    if (folder / "adapter_model.safetensors").is_file():
+        return f"{folder}: holds an adapter, not a model; give the folder of its base model"
+    return f"{folder}: has neither {WEIGHTS} nor {INDEX}"
+
+
+def _check_length(path: Path) -> None:
+    """Compares a file's length with what its header says: a download that was cut short is found at once."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as err:
+        raise ModelError(f"{path}: is missing or no safetensors file ({err}); fetch or save the model again") from err
+    if size != expected:
+        raise ModelError(f"{path}: has {size} bytes, its header says {expected}; fetch or save the model again")
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether this folder can be written, or made where it is not there yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

@@ -1,0 +1,221 @@
+"""Which modules hold which role, per architecture; needs no torch.
+
+A role says what a matrix does in a layer: `q k v o` (attention), `up gate down` (feed-forward). Paths are
+relative to a layer and are matched against whole module names, because suffixes are not enough: in BERT
+`attention.output.dense` is `o`, `output.dense` is `down`, and a pooler or a classifier is neither.
+
+Some architectures keep several roles in one matrix. Their paths name the children that
+`split.split_fused` makes of it: `attn.c_attn` of GPT-2 becomes `attn.c_attn.q`, `.k` and `.v`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lora_bench.errors import ConfigError, Fault, ModelError, suggest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ROLES = ("q", "k", "v", "o", "up", "gate", "down")
+SETS = ("qv", "attention", "mlp", "all")
+
+
+@dataclass(frozen=True)
+class Fused:
+    """How one matrix holds several roles along its output features."""
+
+    roles: tuple[str, ...]
+    """In the order in which they lie in the matrix."""
+    is_per_head: bool = False
+    """Whether they alternate head by head (GPT-NeoX); otherwise each role is one contiguous block."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The layers of one `model_type` of transformers."""
+
+    layers: str
+    """Name of the list of layers."""
+    paths: Mapping[str, str]
+    """Role to module, relative to a layer."""
+    fused: Mapping[str, Fused] = field(default_factory=dict)
+    """Modules that hold several roles, relative to a layer."""
+    is_encoder: bool = False
+    """Encoders classify and cannot generate."""
+    has_sdpa: bool = True
+    """Whether transformers offers `attention: sdpa` for it."""
+
+    def find(self, names: Iterable[str], paths: Iterable[str]) -> list[tuple[str, str]]:
+        """Every module name that ends in a layer and one of these paths, with that path, in order."""
+        wanted = set(paths)
+        pattern = re.compile(rf"(?:.*\.)?{re.escape(self.layers)}\.\d+\.(.+)")
+        matches = ((name, pattern.fullmatch(name)) for name in names)
+        return [(name, match[1]) for name, match in matches if match and match[1] in wanted]
+
+
+_LLAMA = Family(
+    "layers",
+    {
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.o_proj",
+        "up": "mlp.up_proj",
+        "gate": "mlp.gate_proj",
+        "down": "mlp.down_proj",
+    },
+)
+_BERT = Family(
+    "encoder.layer",
+    {
+        "q": "attention.self.query",
+        "k": "attention.self.key",
+        "v": "attention.self.value",
+        "o": "attention.output.dense",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+    },
+    is_encoder=True,
+)
+
+FAMILIES: Mapping[str, Family] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "deberta-v2": Family(
+        "encoder.layer",
+        {
+            **_BERT.paths,
+            "q": "attention.self.query_proj",
+            "k": "attention.self.key_proj",
+            "v": "attention.self.value_proj",
+        },
+        is_encoder=True,
+        has_sdpa=False,
+    ),
+    "gpt2": Family(
+        "h",
+        {
+            "q": "attn.c_attn.q",
+            "k": "attn.c_attn.k",
+            "v": "attn.c_attn.v",
+            "o": "attn.c_proj",
+            "up": "mlp.c_fc",
+            "down": "mlp.c_proj",
+        },
+        fused={"attn.c_attn": Fused(("q", "k", "v"))},
+    ),
+    "gpt_neox": Family(
+        "layers",
+        {
+            "q": "attention.query_key_value.q",
+            "k": "attention.query_key_value.k",
+            "v": "attention.query_key_value.v",
+            "o": "attention.dense",
+            "up": "mlp.dense_h_to_4h",
+            "down": "mlp.dense_4h_to_h",
+        },
+        fused={"attention.query_key_value": Fused(("q", "k", "v"), is_per_head=True)},
+    ),
+    "phi3": Family(
+        "layers",
+        {
+            "q": "self_attn.qkv_proj.q",
+            "k": "self_attn.qkv_proj.k",
+            "v": "self_attn.qkv_proj.v",
+            "o": "self_attn.o_proj",
+            "up": "mlp.gate_up_proj.up",
+            "gate": "mlp.gate_up_proj.gate",
+            "down": "mlp.down_proj",
+        },
+        fused={"self_attn.qkv_proj": Fused(("q", "k", "v")), "mlp.gate_up_proj": Fused(("gate", "up"))},
+    ),
+    "phi": Family(
+        "layers",
+        {
+            "q": "self_attn.q_proj",
+            "k": "self_attn.k_proj",
+            "v": "self_attn.v_proj",
+            "o": "self_attn.dense",
+            "up": "mlp.fc1",
+            "down": "mlp.fc2",
+        },
+    ),
+    "opt": Family(
+        "layers",
+        {
+            "q": "self_attn.q_proj",
+            "k": "self_attn.k_proj",
+            "v": "self_attn.v_proj",
+            "o": "self_attn.out_proj",
+            "up": "fc1",
+            "down": "fc2",
+        },
+    ),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA),
+}
+"""By `model_type`; the module names of transformers 5."""
+
+
+def roles_of(model_type: str) -> tuple[str, ...]:
+    """The roles that this architecture has, in the order of `ROLES`; none for an unknown one."""
+    family = FAMILIES.get(model_type)
+    return tuple(role for role in ROLES if family and role in family.paths)
+
+
+def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
+    """What is wrong with placing adapters on these roles.
+
+    A role that the architecture lacks is left out as long as another one is there, so that the set `mlp`
+    serves architectures with and without a gate.
+    """
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        return [
+            Fault("placement.roles", f"nothing is known about the roles of model_type '{model_type}'; known: {known}")
+        ]
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown:
+        return [Fault("placement.roles", _explain_unknown(role)) for role in unknown]
+    present = roles_of(model_type)
+    if not set(roles) & set(present):
+        given = f"[{', '.join(roles)}]"
+        return [Fault("placement.roles", f"{given} matches nothing in {model_type}; it has {', '.join(present)}")]
+    return []
+
+
+def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
+    """Full names of the modules that hold these roles, in the order of the network.
+
+    Called after `split.split_fused` and before adapters are put on.
+
+    Raises:
+        ConfigError: If a role is unknown or nothing matches; lists what exists.
+        ModelError: If a role lies in a matrix that was not split.
+    """
+    model_type = str(net.config.model_type)
+    faults = role_faults(model_type, roles)
+    if faults:
+        raise ConfigError(faults)
+    family = FAMILIES[model_type]
+    names = [name for name, _ in net.named_modules()]
+    wanted = [family.paths[role] for role in roles if role in family.paths]
+    found = family.find(names, wanted)
+    absent = sorted(set(wanted) - {path for _, path in found})
+    if absent:
+        raise ModelError(
+            f"{type(net).__name__}: no module of its layers is called {', '.join(absent)}; "
+            f"split_fused(net, roles) comes before target_modules, and adapters come after it"
+        )
+    return [name for name, _ in found]
+
+
+def _explain_unknown(role: str) -> str:
+    if role in SETS:
+        return f"'{role}' is a set, not a role; write placement={role}"
+    # Module names such as q_proj, query or value are too far from one letter for `suggest`.
+    near = suggest(role, ROLES) or (f" (did you mean '{role[0]}'?)" if role[:1] in ("q", "k", "v", "o") else "")
+    return f"'{role}' is not a role{near}; roles are {', '.join(ROLES)}, sets are placement={'|'.join(SETS)}"

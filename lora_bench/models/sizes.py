@@ -1,0 +1,128 @@
+"""Shapes and counts from an architecture's numbers alone; needs no torch and no weights.
+
+An `architecture` is the content of a `config.json` of transformers, or the same numbers from
+`conf/model/*.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora_bench.errors import ConfigError, Fault
+from lora_bench.models.roles import FAMILIES, role_faults, roles_of
+
+Architecture = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What an architecture calls its numbers."""
+
+    hidden: str = "hidden_size"
+    heads: str = "num_attention_heads"
+    layers: str = "num_hidden_layers"
+    inner: str = "intermediate_size"
+    kv_heads: str = "num_key_value_heads"
+    head_dim: str = "head_dim"
+    positions: str = "max_position_embeddings"
+
+
+_KEYS: Mapping[str, _Keys] = {
+    "gpt2": _Keys(hidden="n_embd", heads="n_head", layers="n_layer", inner="n_inner", positions="n_positions"),
+    "opt": _Keys(inner="ffn_dim"),
+    "deberta-v2": _Keys(head_dim="attention_head_size"),
+}
+_HEAD_DIMS = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
+"""Defaults of the configuration classes in transformers 5 where these are not hidden size / heads."""
+_RESERVED_POSITIONS = {"roberta": 2}
+"""RoBERTa counts positions from pad_token_id + 1, so that 514 embeddings serve 512 tokens."""
+
+
+def role_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """In and out features of each role in one layer; k and v are narrower with grouped queries.
+
+    Raises:
+        ConfigError: If the model type is unknown or one of its numbers is missing.
+    """
+    model_type = model_type_of(architecture)
+    keys = _KEYS.get(model_type, _Keys())
+    hidden = _number(architecture, keys.hidden)
+    heads = _number(architecture, keys.heads)
+    head_dim = _number(architecture, keys.head_dim, default=_HEAD_DIMS.get(model_type, hidden // heads))
+    # GPT-2's `n_inner` is null in its own configuration.
+    inner = _number(architecture, keys.inner, default=4 * hidden if model_type == "gpt2" else None)
+    attention = heads * head_dim
+    key_value = _number(architecture, keys.kv_heads, default=heads) * head_dim
+    shapes = {
+        "q": (hidden, attention),
+        "k": (hidden, key_value),
+        "v": (hidden, key_value),
+        "o": (attention, hidden),
+        "up": (hidden, inner),
+        "gate": (hidden, inner),
+        "down": (inner, hidden),
+    }
+    return {role: shapes[role] for role in roles_of(model_type)}
+
+
+def num_layers(architecture: Architecture) -> int:
+    """Number of layers that carry roles."""
+    return _number(architecture, _KEYS.get(model_type_of(architecture), _Keys()).layers)
+
+
+def max_tokens(architecture: Architecture) -> int | None:
+    """Longest sequence that the architecture has positions for, in tokens; None where it does not say."""
+    model_type = architecture.get("model_type", "")
+    positions = architecture.get(_KEYS.get(model_type, _Keys()).positions)
+    return positions - _RESERVED_POSITIONS.get(model_type, 0) if positions else None
+
+
+def adapter_parameters(architecture: Architecture, roles: Sequence[str], r: int) -> int:
+    """Parameters of low-rank adapters of rank `r` on these roles in every layer, the task head apart.
+
+    Each adapted matrix gets A (r, in) and B (out, r): r * (in + out) parameters (LoRA, arXiv:2106.09685, 4.2).
+    """
+    shapes = role_shapes(architecture)
+    per_layer = sum(r * sum(shapes[role]) for role in set(roles) & set(shapes))
+    return num_layers(architecture) * per_layer
+
+
+def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int | None) -> list[Fault]:
+    """What is wrong with adapters of rank `r` on these roles; `r=None` looks at the roles alone."""
+    try:
+        shapes = role_shapes(architecture)
+    except ConfigError as err:
+        return list(err.faults)
+    faults = role_faults(model_type_of(architecture), roles)
+    if faults or r is None:
+        return faults
+    side, role = min((min(shapes[role]), role) for role in roles if role in shapes)
+    if r > side:
+        return [
+            Fault("lora.r", f"{r} is larger than the smallest adapted side, {side} of role '{role}'; use 1 to {side}")
+        ]
+    return []
+
+
+def model_type_of(architecture: Architecture) -> str:
+    """The `model_type`, known to be in the table of roles.
+
+    Raises:
+        ConfigError: If it is missing or unknown.
+    """
+    model_type = architecture.get("model_type")
+    if model_type not in FAMILIES:
+        given = "missing" if model_type is None else f"'{model_type}' is not known"
+        raise ConfigError([Fault("model.architecture.model_type", f"{given}; known: {', '.join(sorted(FAMILIES))}")])
+    return str(model_type)
+
+
+def _number(architecture: Architecture, key: str, *, default: int | None = None) -> int:
+    value = architecture.get(key)
+    if value is None:
+        value = default
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError([Fault(f"model.architecture.{key}", f"{value!r} is not a positive whole number")])
+    return value

@@ -1,0 +1,31 @@
+"""Where a configuration's run directory is: named by what it is and by its digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lora_bench.config.resolve import config_digest
+from lora_bench.config.schema import RunConfig
+from lora_bench.rundir import RunDir
+
+
+def run_dir_for(config: RunConfig, root: Path) -> RunDir:
+    """The directory of a configuration, so that the same run finds itself.
+
+    With `again=true` it is a further one, `NAME.2` and so on; one that was begun and not finished is gone on with.
+    """
+    base = root / "runs" / run_name(config)
+    if not config.again:
+        return RunDir(base)
+    index = 2
+    while RunDir(base.with_name(f"{base.name}.{index}")).result.exists():
+        index += 1
+    return RunDir(base.with_name(f"{base.name}.{index}"))
+
+
+def run_name(config: RunConfig) -> str:
+    """For people: model, task, method with placement and rank, seed; for programs: the digest's beginning."""
+    method = config.method.name
+    if config.lora is not None and config.placement is not None:
+        method += f"-{config.placement.name}-r{config.lora.r}"
+    return f"{config.model.name}-{config.task.name}-{method}-s{config.seed}-{config_digest(config)[:10]}"

@@ -1,0 +1,89 @@
+"""Writes what training tells into the run directory, so that a kill at any moment loses and doubles nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from lora_bench import rundir
+from lora_bench.config.resolve import config_digest
+from lora_bench.config.schema import RunConfig
+from lora_bench.measure import machine
+from lora_bench.records import RunResult
+from lora_bench.rundir import RunDir
+from lora_bench.training.observer import NullObserver
+
+
+class Recorder(NullObserver):
+    """Appends whole, synced lines to `metrics.jsonl` and keeps `status.json` current.
+
+    After a resume the steps since the last checkpoint are told a second time; their lines are there already (with
+    the same numbers, on a CPU to the last bit) and are not written again, so that a point keeps its first timestamp.
+    """
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._num_steps = 0
+        rundir.repair_tail(run_dir.metrics)
+        self._recorded = {_key(line["step"], line["metrics"]) for line in rundir.read_lines(run_dir.metrics)}
+        self.notes: list[str] = []
+
+    def on_start(self, *, num_steps: int, first_step: int) -> None:
+        """The status says running, from where."""
+        self._num_steps = num_steps
+        self._run_dir.write_status(status="running", step=first_step, steps=num_steps, metrics={})
+
+    def on_log(self, step: int, metrics: dict[str, float]) -> None:
+        """One line, and the status."""
+        self._append(step, metrics)
+        self._run_dir.write_status(status="running", step=step, steps=self._num_steps, metrics=metrics)
+
+    def on_eval(self, step: int, metrics: dict[str, float]) -> bool:
+        """One line."""
+        self._append(step, metrics)
+        return False
+
+    def on_note(self, text: str) -> None:
+        """Kept for the result."""
+        self.notes.append(text)
+
+    def _append(self, step: int, metrics: dict[str, float]) -> None:
+        if _key(step, metrics) in self._recorded:
+            return
+        line = {"step": step, "timestamp_ms": time.time_ns() // 1_000_000, "metrics": rundir.finite(metrics)}
+        with open(self._run_dir.metrics, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._recorded.add(_key(step, metrics))
+
+
+def record_failure(config: RunConfig, run_dir: RunDir, error: str) -> RunResult:
+    """Records a run that a fault of the program, or its violent end, left without a result."""
+    status = run_dir.read_status()
+    result = RunResult(
+        status="failed",
+        config_digest=config_digest(config),
+        run_name=run_dir.path.name,
+        model=config.model.name,
+        task=config.task.name,
+        method=config.method.name,
+        headline="",
+        scores=[],
+        steps=int(status.get("step", 0)),
+        epochs=0.0,
+        final_train_loss=status.get("metrics", {}).get("train/loss"),
+        memory=None,
+        timing=None,
+        sizes=None,
+        provenance=machine.provenance(seed=config.seed, num_threads=0, weights_digest="", data_digest=""),
+        error=f"{error}; log: {run_dir.log}",
+    )
+    run_dir.write_result(result)
+    run_dir.write_status(status="failed", step=result.steps, steps=config.training.max_steps, metrics={})
+    return result
+
+
+def _key(step: int, metrics: dict[str, float]) -> tuple[int, tuple[str, ...]]:
+    return step, tuple(sorted(metrics))

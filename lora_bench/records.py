@@ -1,0 +1,174 @@
+"""What reaches disk: frozen records, written as JSON into a run directory.
+
+A record that was written by an older version loads as long as its fields are known; an unknown
+field is an error, because silently dropping a measurement is worse than refusing it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+GIB = 2**30
+"""Bytes in 1 GiB; the only place where this is said."""
+
+RecordT = TypeVar("RecordT")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about quality, with its 95 % confidence interval over the evaluated items."""
+
+    name: str
+    value: float
+    ci_low: float
+    ci_high: float
+    num_items: int
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class MemoryProfile:
+    """Bytes held during training steps, and the peaks of the process by phase.
+
+    `peak_tensor_bytes` is the peak over one training step of all live tensor bytes, taken on the step with
+    the largest padded batch; weights, gradients, optimiser state and activations are its parts at
+    that step (activations are what is left: saved tensors and temporaries). On CUDA it is
+    `torch.cuda.max_memory_allocated` over all training steps. `None` is "not measured here".
+    """
+
+    peak_tensor_bytes: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+    peak_train_rss_bytes: int | None = None
+    peak_eval_rss_bytes: int | None = None
+    rss_after_load_bytes: int | None = None
+    peak_train_reserved_bytes: int | None = None
+    peak_eval_allocated_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall time by phase. Step times leave the warm-up steps out; tokens are non-padding tokens."""
+
+    load_s: float
+    train_s: float
+    eval_s: float
+    step_median_ms: float | None
+    step_p10_ms: float | None
+    step_p90_ms: float | None
+    num_timed_steps: int
+    tokens_per_s: float | None
+    padding_fraction: float
+    flops_per_token: float | None
+    achieved_flops_per_s: float | None
+    """FLOP/s over the timed steps, counting forward and backward of the method, not of padding."""
+    peak_flops_per_s: float | None
+    """Matrix-product rate of this machine in the compute dtype, measured in the run's process."""
+    utilisation: float | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts of parameters and bytes on disk of what was really written."""
+
+    total_parameters: int
+    trainable_parameters: int
+    adapter_parameters: int
+    """What the method adds or trains, the task head apart."""
+    head_parameters: int
+    weights_bytes: int
+    """The file that is needed, beside the base, to use what was trained."""
+    resume_bytes: int
+    """Weights plus optimiser state and generator state: what a resume needs."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result comes from."""
+
+    command: str
+    commit: str | None
+    is_dirty: bool | None
+    created_at: str
+    hostname: str
+    hardware: str
+    num_threads: int
+    python: str
+    versions: dict[str, str]
+    weights_digest: str
+    data_digest: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The record in `result.json`.
+
+    `status` is `finished`, `diverged`, `oom`, `pruned` or `failed`. Everything but a failed run has its
+    curve; a run that ended early has the measurements that were taken up to then.
+    """
+
+    status: str
+    config_digest: str
+    run_name: str
+    model: str
+    task: str
+    method: str
+    headline: str
+    """Name of the score that stands for the run."""
+    scores: list[Score]
+    steps: int
+    epochs: float
+    final_train_loss: float | None
+    memory: MemoryProfile | None
+    timing: Timing | None
+    sizes: Sizes | None
+    provenance: Provenance
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the table must know: texts cut, a checkpoint skipped, a merge tolerance."""
+    error: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def score(self, name: str) -> Score | None:
+        """The score of this name, or None."""
+        return next((score for score in self.scores if score.name == name), None)
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A record as plain JSON data."""
+    return dataclasses.asdict(record)
+
+
+def from_json(cls: type[RecordT], data: dict[str, Any]) -> RecordT:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: If a field is unknown or a required one is missing.
+    """
+    hints = typing.get_type_hints(cls)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise ValueError(f"{cls.__name__}: unknown fields {sorted(unknown)}; written by a newer version?")
+    try:
+        return cls(**{name: _read(hints[name], value) for name, value in data.items()})
+    except TypeError as err:
+        raise ValueError(f"{cls.__name__}: {err}") from err
+
+
+def _read(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(hint, types.UnionType):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value)
+    if typing.get_origin(hint) is list:
+        (item,) = typing.get_args(hint)
+        return [_read(item, entry) for entry in value]
+    return value

@@ -1,0 +1,118 @@
+"""What a sweep shows while it runs: a live view in a terminal, a line per event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lora_bench.tracking import SyncReport
+
+if TYPE_CHECKING:
+    from lora_bench.search.controller import Member
+
+STATES = ("finished", "running", "waiting", "diverged", "oom", "pruned", "failed", "interrupted")
+"""The order in which states are counted out."""
+COLOURS = {"finished": "green", "running": "cyan", "diverged": "yellow", "oom": "yellow", "failed": "red"}
+
+
+class GridView:
+    """Shows members and events on one console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._start_s = time.monotonic()
+        self._finished_before = 0
+        self._last_problem = ""
+
+    def start(self, members: Sequence[Member]) -> None:
+        """Says what is asked for and what is there already."""
+        self._finished_before = sum(member.state != "waiting" for member in members)
+        left = len(members) - self._finished_before
+        recorded = f", {self._finished_before} recorded already" if self._finished_before else ""
+        self._console.print(f"{len(members)} runs{recorded}, {left} to do")
+        if self._console.is_terminal and left:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def update(self, members: Sequence[Member]) -> None:
+        """Redraws the live view, if there is one."""
+        if self._live is not None:
+            self._live.update(self._render(members))
+
+    def event(self, member: Member, text: str) -> None:
+        """One line about one run."""
+        result = member.run_dir.read_result() if member.state not in ("running", "waiting") else None
+        score = result.score(result.headline) if result is not None else None
+        quality = f", {score.name} {score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score else ""
+        self._console.print(f"{member.run_dir.path.name}: {text}{quality}", highlight=False, soft_wrap=True)
+
+    def tracked(self, report: SyncReport) -> None:
+        """Says once what keeps the tracker behind."""
+        problem = "; ".join(report.problems)
+        if problem and problem != self._last_problem:
+            self._console.print(f"tracking: {problem} (training goes on; the next sync catches up)", highlight=False)
+        self._last_problem = problem
+
+    def stop(self, members: Sequence[Member]) -> None:
+        """Takes the live view away and counts the states."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        counts = Counter(member.state for member in members)
+        words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+        self._console.print(f"{', '.join(words)} in {_clock(time.monotonic() - self._start_s)}", highlight=False)
+
+    def _render(self, members: Sequence[Member]) -> RenderableType:
+        counts = Counter("running" if member.state == "stopping" else member.state for member in members)
+        head = Text()
+        for state in STATES:
+            if counts[state]:
+                head.append(f"{counts[state]} {state}  ", style=COLOURS.get(state, ""))
+        head.append(self._time_left(members), style="dim")
+        rows = Table.grid(padding=(0, 2))
+        for member in members:
+            if member.state in ("running", "stopping"):
+                rows.add_row(*_running_row(member))
+        return Group(head, rows)
+
+    def _time_left(self, members: Sequence[Member]) -> str:
+        """From the runs that this command has done; runs under way count by their steps."""
+        done = sum(member.state not in ("waiting", "running", "stopping") for member in members) - self._finished_before
+        done_part = done + sum(_share_done(member) for member in members if member.state == "running")
+        left = len(members) - self._finished_before - done_part
+        elapsed_s = time.monotonic() - self._start_s
+        if done_part < 0.2:
+            return f"{_clock(elapsed_s)} elapsed"
+        return f"{_clock(elapsed_s)} elapsed, about {_clock(elapsed_s / done_part * left)} left"
+
+
+def _running_row(member: Member) -> list[RenderableType]:
+    status = member.run_dir.read_status()
+    step, steps = int(status.get("step", 0)), int(status.get("steps", 0) or 1)
+    loss = status.get("metrics", {}).get("train/loss")
+    return [
+        member.run_dir.path.name,
+        ProgressBar(total=steps, completed=step, width=24),
+        f"step {step}/{steps}" if status.get("steps") else "loading",
+        f"loss {loss:.3f}" if loss is not None else "",
+    ]
+
+
+def _share_done(member: Member) -> float:
+    status = member.run_dir.read_status()
+    return float(status.get("step", 0)) / float(status.get("steps", 0) or 1)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,59 @@
+"""`run.py` without -m: one run in this process, told on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from lora_bench.config.schema import RunConfig
+from lora_bench.errors import RunInterrupted
+from lora_bench.naming import run_dir_for
+from lora_bench.preflight import check_run, root_folder
+from lora_bench.report import render_comparison
+from lora_bench.rundir import RunDir
+from lora_bench.tracking import load_tracker
+
+EXIT_INTERRUPTED = 130
+
+
+def run_single(config: RunConfig) -> int:
+    """Trains once and shows the result, or shows what is recorded already; returns the exit code.
+
+    Raises:
+        ConfigError: With every fault found before a weight was loaded.
+    """
+    console = Console()
+    check_run(config)
+    run_dir = run_dir_for(config, root_folder(config))
+    console.print(f"run {run_dir.path}", highlight=False, soft_wrap=True)
+    if run_dir.result.exists() and (recorded := run_dir.read_result()) is not None and recorded.status != "failed":
+        console.print("recorded already; `again=true` trains it once more beside this", highlight=False)
+    else:
+        code = _train(config, run_dir, console)
+        if code:
+            return code
+    render_comparison([run_dir], console=console)
+    report = load_tracker(config.tracking, root=root_folder(config)).sync([run_dir], finished=True)
+    for problem in report.problems:
+        console.print(f"tracking: {problem}; `lora-bench sync` catches up", highlight=False)
+    return 0
+
+
+def _train(config: RunConfig, run_dir: RunDir, console: Console) -> int:
+    import torch
+
+    from lora_bench.benchmark import run_benchmark
+    from lora_bench.execution.local import limit_memory, stop_on_signals, threads_per_run
+    from lora_bench.progress import ProgressObserver
+
+    torch.set_num_threads(threads_per_run(1, config.executor.threads_per_run))
+    limit_memory()
+    observer = ProgressObserver(console)
+    with stop_on_signals() as stop:
+        try:
+            run_benchmark(config, run_dir, observer=observer, stop_requested=stop.is_requested)
+        except RunInterrupted as err:
+            console.print(str(err), highlight=False)
+            return EXIT_INTERRUPTED
+        finally:
+            observer.close()
+    return 0

@@ -1,0 +1,93 @@
+"""What a task is: texts in two splits, and how answers to them are graded.
+
+A task is one module with `load(config) -> TaskData`, one schema in `config/schema.py`, one YAML file in
+`conf/task/`, and one line in the table in `tasks/__init__.py`. The shortest valid one:
+
+    def load(config: EchoConfig) -> TaskData:
+        examples = [Example(f"echo-{index}", "say yes:", response=" yes") for index in range(100)]
+        train, evaluation = split_examples(examples, [0] * 100, config=config, eval_fraction=0.2)
+        return TaskData("echo", TaskKind.generation, train, evaluation, headline="nll_per_token")
+
+`load` is called by every run, before any weight is loaded, and on every process: it is deterministic, reads no
+network and imports no torch. Its split and its order depend on the texts and on `split_seed` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from lora_bench.config.schema import TaskKind
+from lora_bench.errors import DataError, Fault
+
+
+class TaskError(DataError):
+    """A task's data cannot be used as asked; carries every fault found, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        count = len(self.faults)
+        head = f"{count} problem{'s' if count != 1 else ''} in the data of this task"
+        return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item: a text with the index of its class, or a prompt (`text`) with its response."""
+
+    item_id: str
+    """Says where the item comes from; unique within its split and the same for every split seed."""
+    text: str
+    label: int | None = None
+    response: str | None = None
+
+
+@dataclass(frozen=True)
+class Grading:
+    """How a generated answer becomes a number in [0, 1], higher is better."""
+
+    metric: str
+    """Name of the score, which is the mean over the items that were generated for."""
+    grade: Callable[[str, str], float]
+    """Called with what was generated and with the reference."""
+    is_binary: bool = False
+    """Whether an answer is right (1) or wrong (0) and nothing between."""
+
+    @property
+    def field(self) -> str:
+        """Name of an item's own grade among its predictions."""
+        return "correct" if self.is_binary else self.metric
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Both splits of a task, in the order in which predictions are stored."""
+
+    name: str
+    kind: TaskKind
+    train: tuple[Example, ...]
+    eval: tuple[Example, ...]
+    labels: tuple[str, ...] = ()
+    """Names of the classes, by index; empty for generation."""
+    headline: str = "accuracy"
+    """Name of the score that stands for a run of this task."""
+    grading: Grading | None = None
+    """None generates nothing."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the results must know: repeats left out, damage in the source."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the classes and the texts and answers of both splits, in order."""
+        digest = hashlib.sha256(json.dumps([self.kind.value, self.labels]).encode())
+        for split in (self.train, self.eval):
+            for item in split:
+                digest.update(json.dumps([item.text, item.label, item.response]).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()

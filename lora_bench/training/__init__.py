@@ -1,0 +1,1 @@
+"""Training: a short loop on Accelerate, with checkpoints that resume bit for bit."""

@@ -1,0 +1,140 @@
+"""Checkpoints that a killed run resumes from, bit for bit, without pickle.
+
+A checkpoint is a folder `step-00000100/` with the trained tensors and the optimiser's state (`state.safetensors`),
+scalars (`state.json`) and `manifest.json` with the SHA-256 of both. It gets its name only when it is whole; the
+newest two are kept, so that a damaged one can be passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lora_bench import rundir
+from lora_bench.errors import CheckpointError
+
+TENSORS_FILE = "state.safetensors"
+SCALARS_FILE = "state.json"
+MANIFEST_FILE = "manifest.json"
+NUM_KEPT = 2
+
+
+@dataclass
+class TrainingState:
+    """Everything that a resume needs beside the configuration."""
+
+    step: int
+    """Optimiser steps that are done."""
+    tensors: dict[str, Tensor]
+    """Trained masters, optimiser state and generator state, by name."""
+    scalars: dict[str, Any] = field(default_factory=dict)
+    """What was measured up to here; JSON data."""
+
+
+def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -> Path:
+    """Writes a checkpoint and removes those that are older than the newest two; returns its folder."""
+    path = folder / f"step-{state.step:08d}"
+    if path.exists():
+        # Written by an attempt that was killed after it; the resume came from an older one that was whole.
+        shutil.rmtree(path)
+    with rundir.filled_folder(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS_FILE)
+        scalars = {"step": state.step, "config_digest": config_digest, "scalars": state.scalars}
+        (partial / SCALARS_FILE).write_text(json.dumps(scalars), encoding="utf-8")
+        digests = {name: _sha256(partial / name) for name in (TENSORS_FILE, SCALARS_FILE)}
+        (partial / MANIFEST_FILE).write_text(json.dumps(digests), encoding="utf-8")
+    for old in _folders(folder)[:-NUM_KEPT]:
+        shutil.rmtree(old)
+    return path
+
+
+def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | None, list[str]]:
+    """The newest checkpoint that is whole, and a note for each damaged one that was passed over.
+
+    Raises:
+        CheckpointError: If a checkpoint belongs to another configuration.
+    """
+    notes: list[str] = []
+    for path in reversed(_folders(folder)):
+        try:
+            state = _load(path, config_digest)
+        except (OSError, ValueError) as err:
+            notes.append(f"checkpoint {path.name} is damaged ({err}) and was passed over for the one before it")
+            continue
+        return state, notes
+    return None, notes
+
+
+def _load(path: Path, config_digest: str) -> TrainingState:
+    digests = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    for name in (TENSORS_FILE, SCALARS_FILE):
+        if digests.get(name) != _sha256(path / name):
+            raise ValueError(f"{name} does not match its digest")
+    scalars = json.loads((path / SCALARS_FILE).read_text(encoding="utf-8"))
+    if scalars["config_digest"] != config_digest:
+        raise CheckpointError(
+            f"{path}: belongs to configuration {scalars['config_digest'][:12]}, not {config_digest[:12]}; "
+            "move the run directory away or choose another paths.root"
+        )
+    return TrainingState(scalars["step"], load_file(path / TENSORS_FILE), scalars["scalars"])
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.glob("step-*") if rundir.TEMPORARY_MARK not in path.name)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors: `optimizer.<index of parameter>.<name>`."""
+    named = {}
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state[parameter].items():
+            assert isinstance(value, Tensor), "AdamW keeps tensors only"
+            named[f"optimizer.{index}.{name}"] = value.detach()
+    return named
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, onto the devices of the parameters."""
+    parameters = list(_parameters(optimizer))
+    for name, value in tensors.items():
+        if not name.startswith("optimizer."):
+            continue
+        _, index, key = name.split(".", 2)
+        parameter = parameters[int(index)]
+        optimizer.state[parameter][key] = value.to(parameter.device)
+
+
+def generator_tensors() -> dict[str, Tensor]:
+    """The state of torch's global generators."""
+    states = {"generator.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["generator.cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_generators(tensors: dict[str, Tensor]) -> None:
+    """The inverse of `generator_tensors`; a device that is gone is passed over."""
+    torch.set_rng_state(tensors["generator.cpu"])
+    if "generator.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["generator.cuda"])
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.nn.Parameter]:
+    for group in optimizer.param_groups:
+        yield from group["params"]

@@ -1,0 +1,307 @@
+"""The training loop: one optimiser step after another, measured, checkpointed and resumable.
+
+It is given everything it works on and knows nothing of trackers, studies or terminals.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lora_bench.config.schema import TaskKind, TrainingConfig
+from lora_bench.errors import RunInterrupted
+from lora_bench.measure import memory
+from lora_bench.tasks.collate import collate
+from lora_bench.tasks.encode import EncodedSplit
+from lora_bench.training import checkpoint
+from lora_bench.training.backends import SingleBackend
+from lora_bench.training.batches import BatchPlan, split_micro_batches
+from lora_bench.training.loss import count_targets, summed_loss
+from lora_bench.training.observer import Observer
+from lora_bench.training.optimizer import build_optimizer, learning_rate, set_learning_rate
+from lora_bench.training.precision import MasterWeights
+
+MEMORY_SEARCH_STEPS = 1000
+"""Steps among which the one with the largest padded batch is looked for."""
+
+
+@dataclass
+class Progress:
+    """What has happened so far; it travels in checkpoints, so that a resumed run measures as one run."""
+
+    status: str = "running"
+    steps: int = 0
+    last_loss: float | None = None
+    step_s: list[float] = field(default_factory=list)
+    step_tokens: list[int] = field(default_factory=list)
+    padded_tokens: int = 0
+    untimed_steps: list[int] = field(default_factory=list)
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    memory: dict[str, int] = field(default_factory=dict)
+    num_resumes: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a loop works on."""
+
+    net: nn.Module
+    training: TrainingConfig
+    kind: TaskKind
+    split: EncodedSplit
+    pad_id: int
+    seed: int
+    config_digest: str
+    checkpoints: Path
+    evaluate: Callable[[], dict[str, float]]
+    """Evaluates the network as it stands; gives the metrics with their `eval/` names."""
+    observer: Observer
+    stop_requested: Callable[[], bool]
+
+
+class Loop:
+    """Trains a network by a plan of batches; `run` is called once."""
+
+    def __init__(self, job: TrainingJob, backend: SingleBackend) -> None:
+        self._job = job
+        self._backend = backend
+        self._plan = BatchPlan(job.split.lengths, batch_size=job.training.batch_size, seed=job.seed)
+        self._masters = MasterWeights([p for p in job.net.parameters() if p.requires_grad])
+        self._raw_optimizer = build_optimizer(self._masters.parameters, job.training)
+        self._net, self._optimizer = backend.prepare(job.net, self._raw_optimizer)
+        self._names = [name for name, p in job.net.named_parameters() if p.requires_grad]
+        self._memory_step = self._largest_step()
+        self._has_evaluated = False
+        self.progress = Progress()
+
+    def run(self) -> Progress:
+        """Trains to the end, from the newest checkpoint if there is one.
+
+        Raises:
+            RunInterrupted: When `stop_requested` said so; a checkpoint was written.
+        """
+        first_step = self._resume()
+        job, progress = self._job, self.progress
+        job.observer.on_start(num_steps=job.training.max_steps, first_step=first_step)
+        self._net.train()
+        self._reset_peaks()
+        for step in range(first_step, job.training.max_steps):
+            loss, norm = self._timed_step(step)
+            progress.steps, progress.last_loss = step + 1, loss
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                progress.status = "diverged"
+                job.observer.on_log(step + 1, self._train_metrics(step, loss, norm))
+                break
+            if self._after_step(step, loss, norm):
+                progress.status = "pruned"
+                break
+        else:
+            progress.status = "finished"
+        self._note_peak("train")
+        if progress.status != "diverged" and not self._has_evaluated:
+            # A resume from the very last checkpoint has trained nothing; its predictions are still wanted.
+            self._evaluate(progress.steps)
+        return progress
+
+    def checkpoint(self) -> Path:
+        """Writes the state as it stands; returns the checkpoint's folder."""
+        tensors = {f"trained.{name}": p.detach() for name, p in zip(self._names, self._masters.parameters, strict=True)}
+        tensors |= checkpoint.optimizer_tensors(self._raw_optimizer) | checkpoint.generator_tensors()
+        state = checkpoint.TrainingState(self.progress.steps, tensors, vars(self.progress).copy())
+        path = checkpoint.save_checkpoint(self._job.checkpoints, state, config_digest=self._job.config_digest)
+        self._job.observer.on_checkpoint(self.progress.steps)
+        return path
+
+    def largest_micro_batch(self) -> int | None:
+        """After running out of memory: the largest micro-batch whose forward and backward pass fit, or None.
+
+        Tries the divisors of the batch, from half of what failed downwards, on the longest items of the plan.
+        """
+        training = self._job.training
+        failed = training.micro_batch_size or training.batch_size
+        items = self._plan.batch(self._memory_step)
+        for size in (size for size in range(failed // 2, 0, -1) if training.batch_size % size == 0):
+            self._job.net.zero_grad(set_to_none=True)
+            try:
+                batch = self._to_device(collate(self._job.split, items[:size], pad_id=self._job.pad_id, side="right"))
+                self._backend.backward(summed_loss(self._net, batch, self._job.kind) / training.batch_size)
+            except (RuntimeError, MemoryError) as err:
+                if not memory.is_out_of_memory(err):
+                    raise
+                continue
+            return size
+        return None
+
+    def _after_step(self, step: int, loss: float, norm: float) -> bool:
+        """Logs, evaluates, checkpoints; whether to stop here."""
+        job, training, done = self._job, self._job.training, step + 1
+        is_last = done == training.max_steps
+        if done % training.log_every == 0 or is_last:
+            job.observer.on_log(done, self._train_metrics(step, loss, norm))
+        wants_stop = False
+        if is_last or (training.eval_every and done % training.eval_every == 0):
+            wants_stop = self._evaluate(done) and not is_last
+        interrupted = job.stop_requested() and not is_last
+        if interrupted or (training.checkpoint_every and (done % training.checkpoint_every == 0) and not is_last):
+            self.checkpoint()
+        if interrupted:
+            raise RunInterrupted(f"stopped on request after step {done}; the same command goes on from there")
+        return wants_stop
+
+    def _timed_step(self, step: int) -> tuple[float, float]:
+        micro_batches = self._micro_batches(step)
+        counted = self._job.split.lengths[self._plan.batch(step)]
+        is_memory_step = step == self._memory_step and self._backend.device.type == "cpu"
+        self._backend.synchronise()
+        start = time.perf_counter()
+        if is_memory_step:
+            loss, norm = self._step_with_memory(step, micro_batches)
+        else:
+            loss, norm = self._step(step, micro_batches)
+        self._backend.synchronise()
+        seconds = time.perf_counter() - start
+        progress = self.progress
+        progress.train_s += seconds
+        progress.padded_tokens += sum(batch["input_ids"].numel() for batch in micro_batches)
+        if is_memory_step:
+            progress.untimed_steps.append(step)
+        progress.step_s.append(seconds)
+        progress.step_tokens.append(int(counted.sum()))
+        return loss, norm
+
+    def _step(
+        self, step: int, micro_batches: list[dict[str, Tensor]], watch: _Watch | None = None
+    ) -> tuple[float, float]:
+        """One optimiser step; returns the mean loss over its targets and the gradient norm before clipping."""
+        training = self._job.training
+        num_targets = sum(count_targets(batch, self._job.kind) for batch in micro_batches)
+        total = torch.zeros((), device=self._backend.device)
+        for batch in micro_batches:
+            loss = summed_loss(self._net, batch, self._job.kind) / num_targets
+            if watch is not None:
+                watch.after_forward()
+            self._backend.backward(loss)
+            self._masters.collect_gradients()
+            total += loss.detach()
+        if watch is not None:
+            watch.after_backward()
+        norm = self._backend.clip(self._masters.parameters, training.max_grad_norm)
+        if math.isfinite(loss_value := float(total)) and math.isfinite(norm_value := float(norm)):
+            set_learning_rate(self._raw_optimizer, learning_rate(step, training))
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+            self._masters.publish()
+            return loss_value, norm_value
+        return loss_value, float(norm)
+
+    def _step_with_memory(self, step: int, micro_batches: list[dict[str, Tensor]]) -> tuple[float, float]:
+        """The same step under a count of live bytes; the numbers it computes are the same."""
+        weights = [*self._job.net.parameters(), *self._job.net.buffers()]
+        state = [value for value in checkpoint.optimizer_tensors(self._raw_optimizer).values()]
+        own_masters = [p for p in self._masters.parameters if not any(p is weight for weight in weights)]
+        inputs = [tensor for batch in micro_batches for tensor in batch.values()]
+        with memory.LiveBytes([*weights, *state, *own_masters, *inputs]) as live:
+            watch = _Watch(live, [*weights, *own_masters])
+            outcome = self._step(step, micro_batches, watch)
+        self.progress.memory |= {
+            "peak_tensor_bytes": live.peak_bytes,
+            "weight_bytes": memory.storage_bytes(weights),
+            "gradient_bytes": watch.gradient_bytes,
+            "optimizer_bytes": memory.storage_bytes([*state, *own_masters]),
+            "activation_bytes": watch.activation_bytes,
+        }
+        return outcome
+
+    def _micro_batches(self, step: int) -> list[dict[str, Tensor]]:
+        job = self._job
+        parts = split_micro_batches(self._plan.batch(step), job.training.micro_batch_size)
+        return [self._to_device(collate(job.split, part, pad_id=job.pad_id, side="right")) for part in parts]
+
+    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self._backend.device) for name, tensor in batch.items()}
+
+    def _train_metrics(self, step: int, loss: float, norm: float) -> dict[str, float]:
+        seconds, tokens = self.progress.step_s[-1], self.progress.step_tokens[-1]
+        return {
+            "train/loss": loss,
+            "train/grad_norm": norm,
+            "train/lr": learning_rate(step, self._job.training),
+            "time/step_ms": 1e3 * seconds,
+            "perf/tokens_per_s": tokens / seconds,
+        }
+
+    def _evaluate(self, done: int) -> bool:
+        self._note_peak("train")
+        start = time.perf_counter()
+        metrics = self._job.evaluate()
+        self._has_evaluated = True
+        self._backend.synchronise()
+        self.progress.eval_s += time.perf_counter() - start
+        self._note_peak("eval")
+        self._net.train()
+        return self._job.observer.on_eval(done, metrics)
+
+    def _reset_peaks(self) -> None:
+        memory.reset_peak_rss()
+        if self._backend.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._backend.device)
+
+    def _note_peak(self, phase: str) -> None:
+        """Keeps the largest peak of the phase that ends here, and starts the next one."""
+        found: dict[str, int | None] = {f"peak_{phase}_rss_bytes": memory.peak_rss_bytes()}
+        if self._backend.device.type == "cuda":
+            found[f"peak_{phase}_allocated_bytes"] = torch.cuda.max_memory_allocated(self._backend.device)
+            found[f"peak_{phase}_reserved_bytes"] = torch.cuda.max_memory_reserved(self._backend.device)
+        for name, value in found.items():
+            if value is not None:
+                self.progress.memory[name] = max(value, self.progress.memory.get(name, 0))
+        self._reset_peaks()
+
+    def _largest_step(self) -> int:
+        """The step with the most padded tokens, after the first, which makes the optimiser's state."""
+        last = min(self._job.training.max_steps, MEMORY_SEARCH_STEPS)
+        return max(range(1, last), key=self._plan.padded_tokens, default=0)
+
+    def _resume(self) -> int:
+        """Takes the newest whole checkpoint up; returns the step to start with."""
+        state, notes = checkpoint.load_newest(self._job.checkpoints, config_digest=self._job.config_digest)
+        for note in notes:
+            self._job.observer.on_note(note)
+        if state is None:
+            return 0
+        with torch.no_grad():
+            for name, master in zip(self._names, self._masters.parameters, strict=True):
+                master.copy_(state.tensors[f"trained.{name}"])
+        self._masters.publish()
+        checkpoint.restore_optimizer(self._raw_optimizer, state.tensors)
+        checkpoint.restore_generators(state.tensors)
+        self.progress = Progress(**state.scalars)
+        self.progress.num_resumes += 1
+        return state.step
+
+
+class _Watch:
+    """Reads the count of live bytes at the two moments of a step that define its parts."""
+
+    def __init__(self, live: memory.LiveBytes, parameters: list[Tensor]) -> None:
+        self._live = live
+        self._parameters = parameters
+        self._before_bytes = live.current_bytes
+        self.activation_bytes = 0
+        self.gradient_bytes = 0
+
+    def after_forward(self) -> None:
+        """What the first forward pass keeps for its backward pass."""
+        self.activation_bytes = self.activation_bytes or self._live.current_bytes - self._before_bytes
+
+    def after_backward(self) -> None:
+        """Gradients of the network and of the masters, all of which exist now."""
+        grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self.gradient_bytes = memory.storage_bytes(grads)

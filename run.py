@@ -1,0 +1,46 @@
+"""Composes a configuration and runs it once, or sweeps over it with -m. `python run.py --help` lists the keys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+
+from lora_bench.config.overrides import check_overrides
+from lora_bench.config.resolve import resolve
+from lora_bench.config.store import register_schemas
+from lora_bench.errors import ConfigError, LoraBenchError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def compose_and_run(composed: DictConfig) -> None:
+    """Called by Hydra with the composed configuration, without -m; with -m our sweeper is called instead."""
+    from lora_bench.single import run_single
+
+    sys.exit(told(lambda: run_single(resolve(composed))))
+
+
+def main() -> int:
+    """Checks every word of the command line first, so that all faults are said at once."""
+    register_schemas()
+    arguments = get_args_parser().parse_args()
+    if faults := check_overrides(arguments.overrides, is_sweep=arguments.multirun):
+        raise ConfigError(faults)
+    compose_and_run()
+    return 0
+
+
+def told(action: Callable[[], int]) -> int:
+    """The exit code of an action; an error of ours is told in its own words, without a traceback."""
+    try:
+        return action()
+    except LoraBenchError as err:
+        print(err, file=sys.stderr)
+        return 2 if isinstance(err, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(told(main))

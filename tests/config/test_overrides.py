@@ -1,0 +1,63 @@
+"""Oracle: Hydra itself composes what is accepted here; what it would refuse is named with the nearest word."""
+
+from __future__ import annotations
+
+import pytest
+
+from lora_bench.config.overrides import check_overrides, compose_config, parse, split_values
+from lora_bench.errors import ConfigError
+
+
+def faults(*words: str, is_sweep: bool = True) -> list[str]:
+    return [str(fault) for fault in check_overrides(words, is_sweep=is_sweep)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lora.r=1,4,8,64"],
+        ["model=gpt2-medium", "model.source=random", "training.max_steps=3"],
+        ["method=lora,full", "training.lr=3e-4,3e-3", "task=files", "task.train=train.csv", "task.eval=dev.csv"],
+        ["training.max_grad_norm=null", "placement.roles=[q,v]"],
+        ["lora.r=choice(1,2)", "seed=range(0,3)"],
+        ["model.architecture.hidden_size=64"],
+    ],
+)
+def test_what_users_type_is_accepted(words):
+    assert faults(*words) == []
+
+
+def test_all_faults_come_together_with_the_nearest_names():
+    found = faults("lora.rank=4", "modle=minilm", "training.lr=fast", "task=tweet_sentimnt", "placement=al")
+    text = "\n".join(found)
+    assert "lora.rank: no key 'rank' in 'lora'" in text
+    assert "modle: no key 'modle' (did you mean 'model'?)" in text
+    assert "training.lr: " in text
+    assert "fast" in text
+    assert "task: no choice 'tweet_sentimnt' (did you mean 'tweet_sentiment'?)" in text
+    assert "placement: no choice 'al' (did you mean 'all'?)" in text
+    assert len(found) == 5
+
+
+def test_keys_of_another_choice_are_not_accepted():
+    assert "no key 'train' in 'task'" in faults("task.train=x.csv")[0]
+
+
+def test_several_values_without_m_say_so():
+    assert faults("lora.r=1,4", is_sweep=False) == ["lora.r: several values (1,4) make a sweep; add -m"]
+
+
+def test_a_word_that_is_no_override_is_named():
+    assert "not an override; write key=value" in faults("lora.r")[0]
+
+
+def test_interval_in_a_grid_is_refused():
+    (item,) = parse(["training.lr=interval(1e-5,1e-2)"])
+    with pytest.raises(ConfigError, match="only a search can draw from"):
+        split_values(item)
+
+
+def test_compose_gives_the_schema_types():
+    config = compose_config(["lora.r=4"])
+    assert config.lora.r == 4
+    assert config.training.lr == config.method.default_lr

@@ -1,0 +1,64 @@
+"""What an MLflow database holds, read with SQL: an oracle that shares no code with the client that wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lora_bench.rundir import RunDir
+
+
+def rows(root: Path, query: str) -> list[tuple[Any, ...]]:
+    """The answer to a query."""
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+        return database.execute(query).fetchall()
+
+
+def run_names(root: Path) -> Counter[str]:
+    """How often each run name is there, studies included."""
+    return Counter(name for (name,) in rows(root, "SELECT name FROM runs WHERE lifecycle_stage = 'active'"))
+
+
+def points(root: Path, run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, float]]:
+    """(metric, step, timestamp, value) of every stored point of a run; NaN as None."""
+    found = rows(
+        root,
+        "SELECT m.key, m.step, m.timestamp, CASE WHEN m.is_nan THEN NULL ELSE m.value END FROM metrics m"
+        f" JOIN runs r ON r.run_uuid = m.run_uuid WHERE r.name = '{run.path.name}' AND m.key LIKE '{prefix}%'",
+    )
+    return Counter(found)
+
+
+def told_points(run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, float]]:
+    """The same from `metrics.jsonl`."""
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    told = [
+        (key, line["step"], line["timestamp_ms"], None if value is None or math.isnan(value) else value)
+        for line in lines
+        for key, value in line["metrics"].items()
+        if key.startswith(prefix)
+    ]
+    return Counter(told)
+
+
+def tags(root: Path, name: str) -> dict[str, str]:
+    """Tags of the run of this name."""
+    query = f"SELECT t.key, t.value FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid WHERE r.name = '{name}'"
+    return dict(rows(root, query))
+
+
+def params(root: Path, name: str) -> dict[str, str]:
+    """Parameters of the run of this name."""
+    query = f"SELECT p.key, p.value FROM params p JOIN runs r ON r.run_uuid = p.run_uuid WHERE r.name = '{name}'"
+    return dict(rows(root, query))
+
+
+def table_sizes(root: Path) -> dict[str, int]:
+    """Rows of every table that a sync writes to."""
+    tables = ("runs", "metrics", "latest_metrics", "params", "tags", "datasets", "inputs", "experiments")
+    return {table: rows(root, f"SELECT count(*) FROM {table}")[0][0] for table in tables}

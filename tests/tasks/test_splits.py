@@ -1,0 +1,71 @@
+"""Oracles: the definition of proportional prefixes, and the hash itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lora_bench.config.schema import TaskConfig
+from lora_bench.tasks.base import Example, TaskError
+from lora_bench.tasks.splits import normalise, seeded_order, split_examples
+
+TEXTS = [f"text {index}" for index in range(200)]
+STRATA = [0 if index < 20 else 1 for index in range(200)]
+
+
+def test_normalise_sees_repeats():
+    assert normalise("  Hello, WORLD!\n") == normalise("hello world") == "hello world"
+    assert normalise("hello worlds") != normalise("hello world")
+
+
+def test_order_of_one_stratum_is_the_order_of_the_hashes():
+    wanted = sorted(range(200), key=lambda index: hashlib.sha256(f"7\0text {index}".encode()).hexdigest())
+    assert seeded_order(TEXTS, [0] * 200, seed=7) == wanted
+
+
+def test_order_depends_on_the_seed_and_not_on_the_other_texts():
+    order = seeded_order(TEXTS, [0] * 200, seed=0)
+    assert sorted(order) == list(range(200))
+    assert order != seeded_order(TEXTS, [0] * 200, seed=1)
+    without = [index for index in order if index < 150]
+    assert without == seeded_order(TEXTS[:150], [0] * 150, seed=0)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))
+def test_every_prefix_holds_each_stratum_in_proportion(strata, seed):
+    order = seeded_order([str(index) for index in range(len(strata))], strata, seed=seed)
+    assert sorted(order) == list(range(len(strata)))
+    sizes, seen = Counter(strata), Counter()
+    for length, index in enumerate(order, start=1):
+        seen[strata[index]] += 1
+        for stratum, size in sizes.items():
+            # One item of the stratum itself, and one of each of the others that may come before it.
+            assert abs(seen[stratum] - size * length / len(strata)) <= len(sizes)
+
+
+def split(**counts):
+    examples = [Example(text, text, label=label) for text, label in zip(TEXTS, STRATA, strict=True)]
+    return split_examples(examples, STRATA, config=TaskConfig(name="toy", **counts), eval_fraction=0.25)
+
+
+def test_split_is_whole_disjoint_and_in_proportion():
+    train, evaluation = split()
+    assert (len(train), len(evaluation)) == (150, 50)
+    assert {item.text for item in train} | {item.text for item in evaluation} == set(TEXTS)
+    assert sum(item.label == 0 for item in evaluation) == 5
+
+
+def test_counts_take_from_the_front_and_move_nothing_across():
+    train, evaluation = split()
+    assert split(num_train=10, num_eval=7) == (train[:10], evaluation[:7])
+    assert split(num_eval=7)[0] == train
+
+
+def test_asking_for_more_than_there_is_names_both_counts():
+    with pytest.raises(TaskError, match=r"task.num_train: 151 asked for, 150 there; give at most 150") as caught:
+        split(num_train=151, num_eval=51)
+    assert [fault.key for fault in caught.value.faults] == ["task.num_train", "task.num_eval"]

