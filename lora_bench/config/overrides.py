@@ -10,20 +10,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_bench.config.store import CONF_DIR, register_schemas
+from lora_bench.config.store import CONF_DIR, group_choices, group_names, register_schemas
 from lora_bench.errors import ConfigError, Fault, suggest
+
+SYNONYMS = {"rank": "r", "learning_rate": "lr", "steps": "max_steps", "target_modules": "roles", "path": "folder"}
+"""Words that other tools use for ours; the nearest name by its letters would not find them."""
+
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed configuration for these overrides, as `run.py` would see it, without running anything."""
     register_schemas()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", list(overrides))
+    # Hydra keeps one global instance; inside a sweep it is that of `run.py`, which is put back.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            return compose("config", list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[Fault]:
@@ -107,16 +118,8 @@ def _is_group(name: str) -> bool:
     return (CONF_DIR / name).is_dir() and not name.startswith("hydra")
 
 
-def _group_choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-
-
-def _group_names() -> list[str]:
-    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
-
-
 def _choice_faults(item: Override) -> Iterator[Fault]:
-    accepted = _group_choices(item.key_or_group)
+    accepted = group_choices(item.key_or_group)
     try:
         values = split_values(item)
     except ConfigError as err:
@@ -153,11 +156,12 @@ def _key_faults(key: str, tree: DictConfig) -> Iterator[Fault]:
         if part not in node:
             names = sorted(str(name) for name in node if name != "hydra")
             if not walked:
-                names = sorted({*names, *_group_names()})
+                names = sorted({*names, *group_names()})
             elif OmegaConf.get_type(node) is dict:
                 return
             where = f" in '{'.'.join(walked)}'" if walked else ""
-            yield Fault(key, f"no key '{part}'{where}{suggest(part, names)}; available: {', '.join(names)}")
+            near = f" (did you mean '{SYNONYMS[part]}'?)" if SYNONYMS.get(part) in names else suggest(part, names)
+            yield Fault(key, f"no key '{part}'{where}{near}; available: {', '.join(names)}")
             return
         walked.append(part)
         node = OmegaConf.select(tree, ".".join(walked), throw_on_missing=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from lora_bench.config import schema
 
@@ -32,10 +33,26 @@ SCHEMAS: dict[str, dict[str, type]] = {
 """Group -> name in `defaults` -> schema."""
 
 
+def group_names() -> list[str]:
+    """The groups that users choose from."""
+    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
+
+
+def group_choices(group: str) -> list[str]:
+    """The choices of a group."""
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
 def register_schemas() -> None:
     """Tells Hydra of every schema; called once by each entry point, again without harm."""
+    # For `--help`: Hydra's own list would show the schemas between the choices.
+    OmegaConf.register_new_resolver("choices", _list_choices, replace=True)
     store = ConfigStore.instance()
     store.store(name="base_run", node=schema.RunConfig, provider="lora_bench")
     for group, members in SCHEMAS.items():
         for name, node in members.items():
             store.store(group=group, name=name, node=node, provider="lora_bench")
+
+
+def _list_choices() -> str:
+    return "\n".join(f"{group}: {', '.join(choices)}" for group in group_names() if (choices := group_choices(group)))

@@ -34,8 +34,9 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """Interval of `sum(totals) / sum(counts)` over items, such as nats per token; Student's t on the linearised ratio.
 
-    With counts of 1 it is the interval of a mean. One item says nothing about spread: the interval is all of
-    [low, high] (Cochran, Sampling Techniques, 3rd edition 1977, equation 6.13, without the finite population).
+    With counts of 1 it is the interval of a mean (Cochran, Sampling Techniques, 3rd edition 1977, equation 6.13,
+    without the finite population). One item says nothing about the spread, and neither do items that are not
+    finite: the interval is then all of [low, high].
 
     Args:
         totals: What is summed per item, shape (items,).
@@ -44,7 +45,7 @@ def ratio_interval(
         high: Largest one.
     """
     num_items = len(totals)
-    if num_items < 2:
+    if num_items < 2 or not np.isfinite(totals).all():
         return low, high
     ratio = totals.sum() / counts.sum()
     residuals = totals - ratio * counts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,13 +44,16 @@ def generate(
     """
     assert split.prompt_lengths is not None, "only generation has prompts"
     eos = tokenizer.eos_token_id
-    greedy = _greedy_config(max_new_tokens=max_new_tokens, pad_id=pad_id, eos=eos)
+    greedy = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, use_cache=True, eos_token_id=eos, pad_token_id=pad_id
+    )
     answers = [""] * len(indices)
     for batch in length_batches(split.prompt_lengths[indices], batch_size):
         inputs = {
             name: tensor.to(device) for name, tensor in collate_prompts(split, indices[batch], pad_id=pad_id).items()
         }
-        output_BT = net.generate(**inputs, generation_config=greedy)
+        with _without_own_settings(net):
+            output_BT = net.generate(**inputs, generation_config=greedy)
         new_BT = output_BT[:, inputs["input_ids"].shape[1] :].tolist()
         # What follows the end is padding, which may be any token.
         ended = [row[: row.index(eos)] if eos in row else row for row in new_BT]
@@ -58,20 +63,13 @@ def generate(
     return answers
 
 
-def _greedy_config(*, max_new_tokens: int, pad_id: int, eos: int) -> GenerationConfig:
-    """Every switch that would change greedy decoding, set: those left open are filled from the model's own file."""
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        pad_token_id=pad_id,
-        eos_token_id=eos,
-        do_sample=False,
-        num_beams=1,
-        num_return_sequences=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        temperature=1.0,
-        top_k=50,
-        top_p=1.0,
-        use_cache=True,
-        return_dict_in_generate=False,
-    )
+@contextlib.contextmanager
+def _without_own_settings(net: Any) -> Iterator[None]:
+    """Hides the settings of the model's own file (sampling, penalties, lengths), which would fill what is left open."""
+    model = net.get_base_model() if hasattr(net, "get_base_model") else net
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own

@@ -5,6 +5,7 @@ The task head is trained as well and counted apart, as in the paper.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from peft import LoraConfig as PeftLoraConfig
@@ -42,7 +43,12 @@ class LoraMethod(Method):
 
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
         """Adds A (random) and B (zero) to each placed matrix; the outputs are still those of the base."""
-        wrapped = get_peft_model(net, self._peft_config(placed))
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5.23 by an old name; can go with the PEFT that uses the new one.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            # Conv1D stores its weight the other way round; PEFT sets fan_in_fan_out itself, and says so per layer.
+            warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to", category=UserWarning)
+            wrapped = get_peft_model(net, self._peft_config(placed))
         if self.fused:
             fuse(wrapped)
         assert isinstance(wrapped, nn.Module), "PEFT wraps the network"

@@ -16,7 +16,7 @@ ITEM_FIELDS = {
     "exact_match": ("correct", None),
     "nll_per_token": ("nll", "num_tokens"),
 }
-"""Score -> what is summed over items, and what it is divided by; other scores are the mean of the field of their name."""
+"""Score -> what is summed over items, and what that is divided by; any other score is a mean of its own field."""
 
 Items = dict[str, tuple[float, float]]
 """Item -> (its part of the sum, its weight)."""

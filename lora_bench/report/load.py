@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lora_bench.errors import RunDirError
 from lora_bench.records import RunResult
-from lora_bench.rundir import RunDir, find_run_dirs
+from lora_bench.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,6 @@ def load_records(runs: Iterable[RunDir]) -> tuple[list[Record], list[str]]:
         except RunDirError as err:
             problems.append(str(err))
     return records, problems
-
-
-def find_runs(root: Path) -> list[RunDir]:
-    """The run directories of a root.
-
-    Raises:
-        RunDirError: If there is no such folder.
-    """
-    if not root.is_dir():
-        raise RunDirError(f"{root}: no such folder; give the one that runs were written to (paths.root) as --root")
-    return find_run_dirs(root)
 
 
 def read_predictions(record: Record) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ ALWAYS_SHOWN = ("method.name", "placement.name", "lora.r", "training.lr")
 NEVER_SHOWN = ("method.default_lr", "placement.roles")
 """Follow from those."""
 
-MethodNames = {"lora": "LoRA", "full": "full fine-tuning"}
+METHOD_LABELS = {"lora": "LoRA", "full": "full fine-tuning"}
 
 COSTS: dict[str, Callable[[RunResult], float | None]] = {
     "trainable_parameters": lambda result: result.sizes.trainable_parameters if result.sizes else None,
@@ -37,7 +37,8 @@ class Row:
 
     records: tuple[Record, ...]
     label: str
-    detail: str
+    settings: tuple[str, ...]
+    """What the label does not say: placement, learning rate, and what else differs within the table."""
     is_baseline_method: bool
     quality: Estimate | None
     """One seed: its score with the interval over items. Several: mean over seeds with Student's interval."""
@@ -48,6 +49,12 @@ class Row:
     def finished(self) -> tuple[Record, ...]:
         """The runs that have a score."""
         return tuple(record for record in self.records if record.state == "finished")
+
+    @property
+    def detail(self) -> str:
+        """Settings and seeds in one line."""
+        seeds = f"{len(self.records)} seeds" if len(self.records) > 1 else f"seed {self.seeds[0]}"
+        return ", ".join([*self.settings, seeds])
 
     @property
     def seeds(self) -> list[int]:
@@ -84,17 +91,18 @@ def _build_row(records: Sequence[Record], varied: Sequence[str], baseline_method
     config = flat(records[0].config)
     method = str(config["method.name"])
     rank = f" r={config['lora.r']}" if config.get("lora.r") is not None else ""
-    details = [str(config["placement.name"])] if config.get("placement.name") else []
-    details.append(f"lr {config['training.lr']:g}")
-    details += [f"{key.split('.')[-1]} {_plain(config[key])}" for key in varied if key in config]
-    details.append(f"{len(records)} seeds" if len(records) > 1 else f"seed {records[0].seed}")
+    settings = [str(config["placement.name"])] if config.get("placement.name") else []
+    settings.append(f"lr {config['training.lr']:g}")
+    settings += [f"{key.split('.')[-1]} {_plain(config[key])}" for key in varied if key in config]
     return Row(
         records=tuple(records),
-        label=MethodNames.get(method, method) + rank,
-        detail=", ".join(details),
+        label=METHOD_LABELS.get(method, method) + rank,
+        settings=tuple(settings),
         is_baseline_method=method == baseline_method,
         quality=_quality(finished),
-        costs={name: _mean([read(record.result) for record in finished if record.result]) for name, read in COSTS.items()},
+        costs={
+            name: _mean([read(record.result) for record in finished if record.result]) for name, read in COSTS.items()
+        },
     )
 
 

@@ -29,24 +29,6 @@ class Estimate:
         return self.low <= 0 <= self.high
 
 
-def wilson_interval(num_successes: int, num_items: int, *, confidence: float = 0.95) -> Estimate:
-    """A proportion and its interval (Wilson 1927, "Probable inference", JASA 22:209), which stays within [0, 1].
-
-    Raises:
-        ValueError: If there are no items, or more successes than items.
-    """
-    if not 0 <= num_successes <= num_items or num_items == 0:
-        raise ValueError(f"{num_successes} successes of {num_items} items is no proportion")
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + confidence) / 2))
-    share = num_successes / num_items
-    scale = 1 + z**2 / num_items
-    centre = (share + z**2 / (2 * num_items)) / scale
-    reach = z * math.sqrt(share * (1 - share) / num_items + z**2 / (4 * num_items**2)) / scale
-    return Estimate(share, max(0.0, centre - reach), min(1.0, centre + reach))
-
-
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
     """Mean over independent runs (seeds) and its interval by Student's t; one value has no interval (both ends NaN).
 

@@ -205,9 +205,10 @@ def _read_cache(path: Path, *, num_items: int) -> _Tokens | None:
     """What was written before; None if it is not there, damaged or does not fit."""
     # The zip container checks each array against its CRC on reading.
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = _Tokens(**{name: file[name] for name in _Tokens.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            found = _Tokens(**{name: arrays[name] for name in _Tokens.__dataclass_fields__})
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
     fits = found.offsets.shape == (num_items + 1,) and found.prompt_lengths.shape == (num_items,)
     return found if fits and found.offsets[-1] == len(found.tokens) else None

