@@ -25,8 +25,7 @@ def check_run(config: RunConfig) -> None:
     faults = [
         *_task_faults(config.task),
         *weight_faults,
-        # Without weights there may be no configuration to read the shapes from.
-        *([] if weight_faults else _placement_faults(config)),
+        *_placement_faults(config, is_model_readable=not weight_faults),
         *_folder_faults("paths.root", root_folder(config)),
         *_folder_faults("paths.cache", cache_folder(config)),
     ]
@@ -51,12 +50,14 @@ def _task_faults(task: TaskConfig) -> list[Fault]:
     return _TASK_FAULTS[key]
 
 
-def _placement_faults(config: RunConfig) -> list[Fault]:
+def _placement_faults(config: RunConfig, *, is_model_readable: bool) -> list[Fault]:
     """A rank above the smaller side of a matrix adds parameters and no freedom: the product BA has no higher rank."""
     if config.placement is None:
         return []
+    # Where the weights cannot be had, the numbers of the YAML still say what would be wrong with them.
+    architecture = read_architecture(config.model) if is_model_readable else config.model.architecture
     rank = config.lora.r if config.lora is not None else None
-    return placement_faults(read_architecture(config.model), roles=config.placement.roles, r=rank)
+    return placement_faults(architecture, roles=config.placement.roles, r=rank) if architecture else []
 
 
 def _folder_faults(key: str, folder: Path) -> Iterator[Fault]:

@@ -25,9 +25,11 @@ def summarise_steps(seconds: Sequence[float], tokens: Sequence[int], *, num_warm
     Args:
         seconds: Wall time of each optimiser step, without data loading, evaluation and checkpoints.
         tokens: Non-padding tokens of the same steps.
-        num_warmup: Steps at the start that are left out; if all would be, none is timed.
+        num_warmup: Steps at the start that are left out; of a run that has no more, all but the last. The very
+            first step is never timed.
     """
-    timed, counted = list(seconds[num_warmup:]), list(tokens[num_warmup:])
+    num_left_out = max(1, min(num_warmup, len(seconds) - 1))
+    timed, counted = list(seconds[num_left_out:]), list(tokens[num_left_out:])
     if not timed:
         return StepTimes(None, None, None, 0, None)
     deciles = statistics.quantiles(timed, n=10, method="inclusive") if len(timed) > 1 else [timed[0]] * 9

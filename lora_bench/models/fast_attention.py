@@ -93,11 +93,11 @@ def attend(
 
 
 def use_fast_attention(net: PreTrainedModel) -> bool:
-    """Gives a model whose attention can be exchanged the function above; False, and no change, for others.
+    """Gives a model that runs with `sdpa` the function above; False, and no change, for others.
 
-    Models that transformers does not run with `sdpa` are left alone: their scores hold terms of their own.
+    `eager` is left alone: some architectures need it for terms of their own in the scores.
     """
-    if not net._supports_sdpa or not net._can_set_attn_implementation():
+    if net.config._attn_implementation != "sdpa" or not net._can_set_attn_implementation():
         return False
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, eager_mask)

@@ -60,7 +60,7 @@ def render_comparison(runs: Sequence[RunDir], *, console: Console) -> None:
         console.print()
         console.print(draw_table(table, width=console.width))
     for line in _remarks(comparison):
-        console.print(Padding(Text(line, style="dim"), INDENT))
+        console.print(Padding(Text(line, style="dim"), INDENT, expand=False))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -87,7 +87,7 @@ def draw_table(table: Table, *, width: int) -> RenderableType:
         drawn.add_row(_drawn_label(row, is_short=width < NARROW), quality, *difference, *_drawn_costs(table, row))
     title = Text.assemble((_title(table), "bold"), "\n", (_subtitle(table), "dim"))
     foot = Text("\n".join(_footnotes(table)), style="dim")
-    return Group(Padding(title, INDENT), drawn, Padding(foot, INDENT))
+    return Group(Padding(title, INDENT, expand=False), drawn, Padding(foot, INDENT, expand=False))
 
 
 def _drawn_label(row: Row, *, is_short: bool) -> Text:

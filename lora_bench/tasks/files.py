@@ -22,7 +22,7 @@ from lora_bench.tasks.base import Example, TaskData, TaskError
 from lora_bench.tasks.columns import check_fields, choose_columns, fields_of, find_columns, has_header
 from lora_bench.tasks.grading import ROUGE_L
 from lora_bench.tasks.splits import seeded_order, take_both
-from lora_bench.tasks.tables import Table, name_lines, read_table
+from lora_bench.tasks.tables import MAX_LINES_NAMED, Table, name_lines, read_table
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,14 @@ def _unknown_labels(evaluation: _Items, labels: Sequence[str]) -> Iterator[Fault
         if target not in labels:
             unknown[target].append(line)
     shown = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
-    for label, lines in unknown.items():
+    for label, lines in list(unknown.items())[:MAX_LINES_NAMED]:
         problem = f"class '{label[:40]}' is not in task.train{suggest(label, labels)}; its classes: {shown}"
         yield Fault("task.eval", f"{evaluation.table.path} {name_lines(lines)}: {problem}")
+    if len(unknown) > MAX_LINES_NAMED:
+        problem = (
+            f"{len(unknown) - MAX_LINES_NAMED} more classes that task.train lacks; is task.label the right column?"
+        )
+        yield Fault("task.eval", f"{evaluation.table.path}: {problem}")
 
 
 def _examples(items: _Items, labels: Sequence[str]) -> list[Example]:

@@ -41,8 +41,8 @@ def load(config: TweetSentimentConfig) -> TaskData:
         distinct, [item.label or 0 for item in distinct], config=config, eval_fraction=EVAL_FRACTION
     )
     notes = [
-        f"{len(tweets) - len(distinct):,} of {len(tweets):,} tweets left out as repeats of another (links, names, case and "
-        f"punctuation aside); {num_disputed} texts with several labels kept under the most frequent one"
+        f"{len(tweets) - len(distinct):,} of {len(tweets):,} tweets left out as repeats of another (links, names, case "
+        f"and punctuation aside); {num_disputed} texts with several labels kept under the most frequent one"
     ]
     if config.min_confidence > 0:
         notes.append(f"only tweets with a stated confidence of at least {config.min_confidence}")

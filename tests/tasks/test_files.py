@@ -211,6 +211,9 @@ def test_many_unknown_classes_are_each_named_once(files):
     found = problems(files("a,x\nb,y\nc,x\n", "d,z\ne,w\nf,z\n"))
     assert len(found) == 2
     assert "lines 1, 3: class 'z'" in found[0]
+    found = problems(files("a,x\nb,y\nc,x\n", "".join(f"d,z{index}\n" for index in range(9))))
+    assert len(found) == 4
+    assert "6 more classes that task.train lacks" in found[3]
 
 
 def test_asking_for_more_than_there_is(files):
