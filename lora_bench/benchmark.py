@@ -21,6 +21,8 @@ from lora_bench.measure import flops, machine, memory
 from lora_bench.measure.timing import summarise_steps
 from lora_bench.methods import Method, Placed, build_method
 from lora_bench.models import max_tokens, read_architecture, target_modules, weights_digest
+from lora_bench.models.fast_attention import use_fast_attention
+from lora_bench.models.fast_dropout import use_fast_dropout
 from lora_bench.models.load import head_modules, load_model, load_tokenizer
 from lora_bench.models.split import split_fused
 from lora_bench.preflight import cache_folder
@@ -156,6 +158,8 @@ class _Run:
             dropout=config.training.dropout,
             pad_token_id=tokenizer.pad_token_id,
         )
+        use_fast_attention(net)
+        use_fast_dropout(net)
         method = build_method(config)
         placed = _place(config, net)
         torch.manual_seed(config.seed)

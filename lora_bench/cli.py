@@ -91,12 +91,15 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     ):
         command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         command.set_defaults(run=run)
-        command.add_argument("--root", default=DEFAULT_ROOT, help="folder of the runs, paths.root (%(default)s)")
+        command.add_argument(
+            "--root", type=_folder, default=DEFAULT_ROOT, help="folder of the runs, paths.root (%(default)s)"
+        )
         command.add_argument("--json", action="store_true", help="print data for programs")
         commands[name] = command
     commands["report"].add_argument("--markdown", action="store_true", help="print Markdown in a terminal too")
     commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
-    commands["doctor"].add_argument("--cache", default="~/.cache/lora-bench", help="folder paths.cache (%(default)s)")
+    cache = commands["doctor"].add_argument("--cache", type=_folder, default="~/.cache/lora-bench")
+    cache.help = "folder of converted weights, paths.cache (%(default)s)"
     for name in ("dashboard", "sync"):
         commands[name].add_argument(
             "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow store; default: SQLite in the root"
@@ -144,7 +147,7 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
     from lora_bench.tracking.store import is_server, shown_uri
 
     runs = _find_runs(arguments)
-    tracker = MlflowTracker(root=Path(arguments.root), uri=arguments.uri, experiment=arguments.experiment)
+    tracker = MlflowTracker(root=arguments.root, uri=arguments.uri, experiment=arguments.experiment)
     if not is_server(tracker.uri):
         check_port(arguments.port)
     report = tracker.sync(runs, finished=True)
@@ -160,7 +163,7 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
             print(f"{len(runs)} runs at {url}{page}\nCtrl-C ends it")
         sys.stdout.flush()
 
-    serve_dashboard(tracker.uri, root=Path(arguments.root), port=arguments.port, on_ready=tell)
+    serve_dashboard(tracker.uri, root=arguments.root, port=arguments.port, on_ready=tell)
     return EXIT_DONE
 
 
@@ -170,7 +173,7 @@ def sync_store(arguments: argparse.Namespace) -> int:
     from lora_bench.tracking.store import shown_uri
 
     runs = _find_runs(arguments)
-    tracker = MlflowTracker(root=Path(arguments.root), uri=arguments.uri, experiment=arguments.experiment)
+    tracker = MlflowTracker(root=arguments.root, uri=arguments.uri, experiment=arguments.experiment)
     report = tracker.sync(runs, finished=True)
     store = shown_uri(tracker.uri)
     if arguments.json:
@@ -187,7 +190,7 @@ def show_doctor(arguments: argparse.Namespace) -> int:
     """`lora-bench doctor`."""
     from lora_bench import doctor
 
-    checks = doctor.examine(root=Path(arguments.root), cache=Path(arguments.cache).expanduser())
+    checks = doctor.examine(root=arguments.root, cache=arguments.cache)
     if arguments.json:
         _print_json([check.as_data() for check in checks])
     else:
@@ -195,10 +198,14 @@ def show_doctor(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if any(check.status == "fault" for check in checks) else EXIT_DONE
 
 
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 def _find_runs(arguments: argparse.Namespace) -> list[RunDir]:
     from lora_bench.rundir import find_run_dirs
 
-    root = Path(arguments.root)
+    root: Path = arguments.root
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise UsageError(f"--root: {root.absolute()} {what}; give the folder of the runs, or record some with run.py")

@@ -39,7 +39,11 @@ def test_every_run_can_be_composed(command):
 def test_every_tool_knows_its_words(command):
     words = shlex.split(command)[1:]
     done = subprocess.run(
-        [sys.executable, "-m", "lora_bench.cli", words[0], "--help"], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-m", "lora_bench.cli", words[0], "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in words if word.startswith("--"))

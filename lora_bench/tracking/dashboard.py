@@ -134,7 +134,7 @@ def _stop_signals_raise() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a shell starts background jobs with SIGINT ignored
     before = [signal.signal(number, stop) for number in numbers]
     try:
         yield

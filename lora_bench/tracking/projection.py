@@ -53,6 +53,8 @@ class Projection:
     """All that is known of a run at one moment."""
 
     run: RunDir
+    title: str
+    """For people: what tells runs apart comes first, because a page shows the first twenty letters."""
     state: str
     """As `RunDir.state` says."""
     study: str | None
@@ -86,6 +88,7 @@ def read_projection(run: RunDir) -> Projection:
         ended_ms = max([started_ms, int(1000 * status.get("updated_at", 0)), *_timestamps(curve)])
         return Projection(
             run=run,
+            title=_title(config),
             state=result.status if result else state,
             study=(config.get("study") or {}).get("name"),
             params=dict(_flat({key: value for key, value in config.items() if key not in INFRASTRUCTURE})),
@@ -153,6 +156,12 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(entry, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, value if isinstance(value, str) else json.dumps(value)
+
+
+def _title(config: dict[str, Any]) -> str:
+    rank = f"r={config['lora']['r']} {config['placement']['name']}" if config.get("lora") else ""
+    words = [config["method"]["name"], rank, f"s{config['seed']}", config["model"]["name"], config["task"]["name"]]
+    return " ".join(filter(None, words))
 
 
 def _tags(config: dict[str, Any], state: str, result: RunResult | None) -> dict[str, str]:

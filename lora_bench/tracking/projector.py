@@ -118,7 +118,7 @@ class Projector:
             name = projection.run.path.name
             identity = {ROOT_TAG: self._root_id, NAME_TAG: name}
             stored = self._store.create(
-                name, started_ms=projection.started_ms, tags=identity | projection.tags | parent_tags
+                projection.title, started_ms=projection.started_ms, tags=identity | projection.tags | parent_tags
             )
             self._runs[name] = stored
             self._compared.add(stored.run_id)
@@ -176,7 +176,7 @@ class Projector:
         parent = self._find(self._studies, name)
         if parent is None:
             tags = {ROOT_TAG: self._root_id, STUDY_TAG: name, "study": name, **SOURCE_TAGS}
-            parent = self._store.create(name, started_ms=projection.started_ms, tags=tags)
+            parent = self._store.create(f"study {name}", started_ms=projection.started_ms, tags=tags)
             self._studies[name] = parent
         return {} if parent.is_deleted else {PARENT_TAG: parent.run_id, "study": name}
 

@@ -19,9 +19,14 @@ def rows(root: Path, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
+NAMED = """(SELECT *, COALESCE((SELECT value FROM tags t WHERE t.run_uuid = runs.run_uuid
+    AND t.key IN ('lora_bench.run_dir', 'lora_bench.study')), name) AS known_as FROM runs) r"""
+"""Runs by the name of their directory or study; those without one by their own."""
+
+
 def run_names(root: Path) -> Counter[str]:
-    """How often each run name is there, studies included."""
-    return Counter(name for (name,) in rows(root, "SELECT name FROM runs WHERE lifecycle_stage = 'active'"))
+    """How often each run is there, by the name of its directory; studies by their own."""
+    return Counter(name for (name,) in rows(root, f"SELECT known_as FROM {NAMED} WHERE lifecycle_stage = 'active'"))
 
 
 def points(root: Path, run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, float]]:
@@ -29,7 +34,7 @@ def points(root: Path, run: RunDir, prefix: str = "") -> Counter[tuple[str, int,
     found = rows(
         root,
         "SELECT m.key, m.step, m.timestamp, CASE WHEN m.is_nan THEN NULL ELSE m.value END FROM metrics m"
-        f" JOIN runs r ON r.run_uuid = m.run_uuid WHERE r.name = '{run.path.name}' AND m.key LIKE '{prefix}%'",
+        f" JOIN {NAMED} ON r.run_uuid = m.run_uuid WHERE r.known_as = '{run.path.name}' AND m.key LIKE '{prefix}%'",
     )
     return Counter(found)
 
@@ -46,16 +51,20 @@ def told_points(run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, f
     return Counter(told)
 
 
+def run_id(root: Path, name: str) -> str:
+    """MLflow's own name of a run that is there once."""
+    ((found,),) = rows(root, f"SELECT r.run_uuid FROM {NAMED} WHERE r.known_as = '{name}'")
+    return str(found)
+
+
 def tags(root: Path, name: str) -> dict[str, str]:
     """Tags of the run of this name."""
-    query = f"SELECT t.key, t.value FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid WHERE r.name = '{name}'"
-    return dict(rows(root, query))
+    return dict(rows(root, f"SELECT key, value FROM tags WHERE run_uuid = '{run_id(root, name)}'"))
 
 
 def params(root: Path, name: str) -> dict[str, str]:
     """Parameters of the run of this name."""
-    query = f"SELECT p.key, p.value FROM params p JOIN runs r ON r.run_uuid = p.run_uuid WHERE r.name = '{name}'"
-    return dict(rows(root, query))
+    return dict(rows(root, f"SELECT key, value FROM params WHERE run_uuid = '{run_id(root, name)}'"))
 
 
 def table_sizes(root: Path) -> dict[str, int]:

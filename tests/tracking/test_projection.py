@@ -26,6 +26,7 @@ def test_a_finished_run_has_params_curve_and_final_numbers(tmp_path):
     config = synthetic_config(r=4)
     projection = read_projection(finished_run(tmp_path, config))
     assert projection.state == "finished"
+    assert projection.title == "lora r=4 all s0 minilm tweet_sentiment"
     assert projection.params["lora.r"] == "4"
     assert projection.params["placement.roles"] == '["q", "k", "v", "o", "up", "down"]'
     assert projection.params["model.hub_id"] == "null"

@@ -35,7 +35,7 @@ def test_a_grid_is_a_parent_with_its_members(root):
     report = sync(root, runs, study="ranks", finished=True)
     assert (report.num_written, report.behind, report.problems) == (5, (), ())
     assert mlflow_rows.run_names(root) == {"ranks": 1, **{run.path.name: 1 for run in runs}}
-    ((parent_id,),) = mlflow_rows.rows(root, "SELECT run_uuid FROM runs WHERE name = 'ranks'")
+    parent_id = mlflow_rows.run_id(root, "ranks")
     for run in runs:
         assert mlflow_rows.tags(root, run.path.name)["mlflow.parentRunId"] == parent_id
         assert mlflow_rows.points(root, run, "train/l") == mlflow_rows.told_points(run, "train/l")
@@ -170,7 +170,7 @@ def test_a_run_belongs_to_the_study_that_claimed_it_last_or_to_that_of_its_confi
     sync(root, [named, other], finished=True)
     assert mlflow_rows.tags(root, named.path.name)["study"] == "own"
     assert "mlflow.parentRunId" not in mlflow_rows.tags(root, other.path.name)
-    assert mlflow_rows.rows(root, "SELECT status FROM runs WHERE name = 'own'") == [("FINISHED",)]
+    assert mlflow_rows.rows(root, "SELECT status FROM runs WHERE name = 'study own'") == [("FINISHED",)]
     sync(root, [named, other], study="later")
     assert mlflow_rows.tags(root, named.path.name)["study"] == "later"
     sync(root, [named, other])
@@ -191,8 +191,7 @@ def test_a_run_that_was_deleted_in_mlflow_stays_deleted(root):
     runs = rank_grid(root)
     sync(root, runs)
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
-    ((run_id,),) = mlflow_rows.rows(root, f"SELECT run_uuid FROM runs WHERE name = '{runs[0].path.name}'")
-    client.delete_run(run_id)
+    client.delete_run(mlflow_rows.run_id(root, runs[0].path.name))
     assert sync(root, runs).behind == ()
     assert runs[0].path.name not in mlflow_rows.run_names(root)
     assert sum(mlflow_rows.run_names(root).values()) == 4
