@@ -284,7 +284,7 @@ def summarise(trainings: list[Training], rates: dict[str, float], options: argpa
             "other_cores": [member.other_cores for member in members],
         }
     for (method, ours, theirs), target in TARGETS.items():
-        pairs = list(zip(rounds.get((method, ours), []), rounds.get((method, theirs), []), strict=True))
+        pairs = list(zip(rounds.get((method, ours), []), rounds.get((method, theirs), []), strict=False))
         if not pairs:
             continue
         ratios = [statistics.median(a.step_ms) / statistics.median(b.step_ms) for a, b in pairs]

@@ -5,7 +5,8 @@
     ├── DataError (ValueError)           a file or text that cannot be used as asked
     ├── ModelError (RuntimeError)        weights that are missing, damaged or do not fit
     ├── CheckpointError (RuntimeError)   a checkpoint that cannot be read or does not belong to this run
-    ├── RunDirError (RuntimeError)       a run directory that is held by another process or is torn
+    ├── RunDirError (RuntimeError)       a run directory that cannot be written or read
+    │   └── RunHeldError                 a run directory that another living process trains in
     ├── MeasurementError (ValueError)    a measurement that would be meaningless
     ├── ExecutionError (RuntimeError)    a run's process that ended without a result
     ├── TrackingError (RuntimeError)     a tracking store that cannot be reached or written
@@ -62,7 +63,11 @@ class CheckpointError(LoraBenchError, RuntimeError):
 
 
 class RunDirError(LoraBenchError, RuntimeError):
-    """A run directory is held by another process, or cannot be written."""
+    """A run directory cannot be written, or what it holds cannot be read."""
+
+
+class RunHeldError(RunDirError):
+    """A run directory is held by another living process."""
 
 
 class MeasurementError(LoraBenchError, ValueError):

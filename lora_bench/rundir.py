@@ -21,10 +21,12 @@ from typing import Any
 
 import yaml
 
-from lora_bench.errors import RunDirError
+from lora_bench.errors import RunDirError, RunHeldError
 from lora_bench.records import RunResult, from_json, to_json
 
 TEMPORARY_MARK = ".partial-"
+LOCK_TRIES = 10
+LOCK_WAIT_S = 0.03
 
 _YAML_LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
@@ -151,10 +153,11 @@ class RunDir:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Holds the run for this process; a second holder is refused at once.
+        """Holds the run for this process; a second holder is refused. Clears away what a killed holder left half done.
 
         Raises:
-            RunDirError: If another living process runs here, or the folder cannot be written.
+            RunHeldError: If another living process runs here.
+            RunDirError: If the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -164,14 +167,19 @@ class RunDir:
                 f"{self.path}: cannot be written ({err.strerror}); set paths.root to a folder that can"
             ) from err
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
+            if not _lock_soon(handle):
                 pid = self.read_status().get("pid", "unknown")
-                raise RunDirError(f"{self.path}: already being run by process {pid}; wait for it or stop it") from err
+                raise RunHeldError(f"{self.path}: already being run by process {pid}; wait for it or stop it")
+            self._remove_leftovers()
             yield
         finally:
             os.close(handle)
+
+    def _remove_leftovers(self) -> None:
+        for path in self.path.glob(f"*{TEMPORARY_MARK}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self.checkpoints.glob(f"*{TEMPORARY_MARK}*"):
+            shutil.rmtree(path)
 
     def is_held(self) -> bool:
         """Whether a living process runs here now."""
@@ -194,6 +202,18 @@ def find_run_dirs(root: Path) -> list[RunDir]:
     if not runs.is_dir():
         return []
     return [RunDir(path) for path in sorted(runs.iterdir()) if (path / "config.yaml").is_file()]
+
+
+def _lock_soon(handle: int) -> bool:
+    """Takes the lock, waiting out somebody who only looks whether it is held; False if it stays taken."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_WAIT_S)
+        else:
+            return True
+    return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -70,7 +70,8 @@ class LocalExecutor:
 
 def run_child(run_dir: str, num_threads: int) -> None:
     """The body of a run's process: limits, log, training, exit code."""
-    _die_with_parent()
+    # Ctrl-C in a terminal reaches the whole group; what to do about it is the controller's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     directory = RunDir(Path(run_dir))
     with open(directory.log, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
