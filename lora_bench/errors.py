@@ -9,6 +9,7 @@
     │   └── RunHeldError                 a run directory that another living process trains in
     ├── MeasurementError (ValueError)    a measurement that would be meaningless
     ├── ExecutionError (RuntimeError)    a run's process that ended without a result
+    ├── StudyError (RuntimeError)        a study that is held, asks another question or cannot be read
     ├── TrackingError (RuntimeError)     a tracking store that cannot be reached or written
     └── RunInterrupted                   a run that was asked to stop; its state is in a checkpoint
 
@@ -76,6 +77,10 @@ class MeasurementError(LoraBenchError, ValueError):
 
 class ExecutionError(LoraBenchError, RuntimeError):
     """The process of a run ended without a result."""
+
+
+class StudyError(LoraBenchError, RuntimeError):
+    """A study is held by another controller, asks another question under its name, or cannot be read."""
 
 
 class TrackingError(LoraBenchError, RuntimeError):

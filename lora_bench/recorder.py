@@ -40,9 +40,14 @@ class Recorder(NullObserver):
         self._run_dir.write_status(status="running", step=step, steps=self._num_steps, metrics=metrics)
 
     def on_eval(self, step: int, metrics: dict[str, float]) -> bool:
-        """One line."""
+        """One line; True if somebody asks the run to stop here."""
         self._append(step, metrics)
-        return False
+        try:
+            reason = self._run_dir.stop_request.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return False
+        self.on_note(f"stopped early, {reason}")
+        return True
 
     def on_note(self, text: str) -> None:
         """Kept for the result."""

@@ -65,6 +65,11 @@ class RunDir:
         return self.path / "result.json"
 
     @property
+    def stop_request(self) -> Path:
+        """Asks the run to stop at its next evaluation; says why. Written by the controller that prunes it."""
+        return self.path / "stop_request.txt"
+
+    @property
     def log(self) -> Path:
         """What the run's process printed."""
         return self.path / "log.txt"
@@ -104,9 +109,10 @@ class RunDir:
         write_json(self.result, to_json(result))
 
     def archive_failure(self) -> None:
-        """Moves the record of a failed run aside, as `failures/1.json` and so on, so that it can be tried again."""
+        """Moves a record aside, as `failures/1.json` and so on, so that the run can be tried again."""
         if not self.result.exists():
             return
+        self.stop_request.unlink(missing_ok=True)
         folder = self.path / "failures"
         folder.mkdir(exist_ok=True)
         os.rename(self.result, folder / f"{len(list(folder.iterdir())) + 1}.json")

@@ -12,12 +12,12 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_bench.config.store import CONF_DIR, group_choices, group_names, register_schemas
+from lora_bench.config.store import CONF_DIR, group_choices, group_names, register_schemas, study_files
 from lora_bench.errors import ConfigError, Fault, suggest
 
 SYNONYMS = {"rank": "r", "learning_rate": "lr", "steps": "max_steps", "target_modules": "roles", "path": "folder"}
@@ -47,6 +47,9 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
             for item in several
         )
         parsed = [item for item in parsed if item not in several]
+    for item in [item for item in parsed if item.key_or_group == "sweeps"]:
+        parsed.remove(item)
+        faults.extend(_sweeps_faults(item, is_sweep=is_sweep))
     ours = [item for item in parsed if not item.is_hydra_override() and not item.is_delete()]
     choices = [item for item in ours if _is_group(item.key_or_group)]
     wrong: dict[str, list[Fault]] = {}
@@ -84,6 +87,11 @@ def split_values(item: Override) -> list[str]:
                 )
             ]
         )
+    if isinstance(item._value, Glob):
+        return _matching(item, item._value)
+    if isinstance(item._value, ChoiceSweep):
+        # A grid is done in a fixed order; a search draws in its sampler's.
+        item._value.shuffle = False
     return list(item.sweep_string_iterator())
 
 
@@ -112,6 +120,25 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
                 problem = "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys"
             faults.append(Fault(text, problem))
     return parsed, faults
+
+
+def _matching(item: Override, pattern: Glob) -> list[str]:
+    key = item.key_or_group
+    if not _is_group(key):
+        raise ConfigError([Fault(key, f"glob chooses among files; groups: {', '.join(group_names())}")])
+    names = pattern.filter(group_choices(key))
+    if not names:
+        given = item.get_value_string()
+        raise ConfigError([Fault(key, f"'{given}' matches nothing; available: {', '.join(group_choices(key))}")])
+    return names
+
+
+def _sweeps_faults(item: Override, *, is_sweep: bool) -> Iterator[Fault]:
+    name, accepted = item.get_value_string(), study_files()
+    if not is_sweep:
+        yield Fault("sweeps", f"'{name}' is a study of many runs; add -m")
+    elif name not in accepted:
+        yield Fault("sweeps", f"no study '{name}'{suggest(name, accepted)}; available: {', '.join(accepted)}")
 
 
 def _is_group(name: str) -> bool:

@@ -356,6 +356,9 @@ class ExecutorConfig:
     name: str = "local"
     threads_per_run: int | None = None
     """CPU threads of one run; null shares the cores that are free evenly among the slots."""
+    hang_min: float | None = 30.0
+    """Minutes without a new line in `metrics.jsonl` or `status.json` after which a run is ended and retried; null
+    waits for ever. Longer than the longest evaluation."""
 
 
 @dataclass(kw_only=True)
@@ -386,6 +389,40 @@ class StudyConfig:
     """Name of the study; null makes one from the question, stable for the same command."""
     n_jobs: int = 1
     """Runs at a time."""
+    n_trials: int = 20
+    """Trials that a search finishes in all, over every start of its command; its baseline gets as many. A grid has
+    the trials that it spans."""
+    wall_min: float | None = None
+    """Minutes, over every start of the command, after which no further trial is begun; null sets no limit."""
+    device_min: float | None = None
+    """The same for the minutes that the runs themselves have taken, summed."""
+    sampler: str | None = None
+    """tpe, gp, random, qmc, cmaes, nsgaii or grid; null is `grid` where all values are listed, else `tpe`."""
+    seed: int = 0
+    """Seed of the sampler; not of the runs."""
+    seeds: list[int] = field(default_factory=list)
+    """Seeds that every point is trained with; its objectives are their means. Empty takes the run's own `seed`."""
+    objectives: list[str] = field(default_factory=lambda: ["headline"])
+    """Metrics of a result (`eval/accuracy`, `memory/peak_tensor_gib`, `checkpoint/weights_mib`, ...); `headline` is
+    the score that the task is judged by."""
+    direction: list[str] = field(default_factory=list)
+    """`maximize` or `minimize` for each objective; empty takes the direction that each is known to have."""
+    constraints: list[str] = field(default_factory=list)
+    """Ceilings and floors on metrics, `memory/peak_tensor_gib <= 2`; trials that break one are not the best."""
+    pruner: str | None = None
+    """asha, median, hyperband, wilcoxon or patience; null prunes nothing."""
+    pruner_metric: str | None = None
+    """Metric of `metrics.jsonl` that the pruner looks at; null takes the first objective that is one."""
+    pruner_min_steps: int = 1
+    """Optimiser steps before which no run is pruned; the first rung of asha and hyperband."""
+    pruner_factor: int = 3
+    """asha and hyperband keep the best 1 / factor at each rung, and rungs are this factor apart."""
+    pruner_patience: int = 3
+    """Evaluations without a better value after which `patience` stops a run."""
+    pruner_startup_trials: int = 4
+    """Runs that `median` lets finish before it prunes any."""
+    storage: str | None = None
+    """PostgreSQL URL for Optuna; null is a journal file in the study's folder."""
     baseline: str | None = "full"
     """Method that every sweep is compared with, trained in the same command; null trains none."""
 

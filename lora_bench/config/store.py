@@ -12,6 +12,9 @@ from lora_bench.config import schema
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
 
+SWEEPS_DIR = CONF_DIR.parent / "sweeps"
+"""The study files; `+sweeps=rank` names `sweeps/rank.yaml`. Read by `lora_bench.search`, not composed by Hydra."""
+
 SCHEMAS: dict[str, dict[str, type]] = {
     "model": {"base_model": schema.ModelConfig},
     "task": {
@@ -41,6 +44,11 @@ def group_names() -> list[str]:
 def group_choices(group: str) -> list[str]:
     """The choices of a group."""
     return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+def study_files() -> list[str]:
+    """The names that `+sweeps=` accepts, those in folders with their folder."""
+    return sorted(str(path.relative_to(SWEEPS_DIR).with_suffix("")) for path in SWEEPS_DIR.rglob("*.yaml"))
 
 
 def register_schemas() -> None:

@@ -70,8 +70,9 @@ class LocalExecutor:
 
 def run_child(run_dir: str, num_threads: int) -> None:
     """The body of a run's process: limits, log, training, exit code."""
-    # Ctrl-C in a terminal reaches the whole group; what to do about it is the controller's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
+    os.setpgrp()
     directory = RunDir(Path(run_dir))
     with open(directory.log, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
@@ -103,24 +104,28 @@ class StopFlag:
     """Set by a signal, asked by the loop between steps."""
 
     def __init__(self) -> None:
-        self._requested = False
+        self._num_requests = 0
 
     def request(self) -> None:
-        """Stop at the next step."""
-        self._requested = True
+        """Stop at the next step; a second time, at once."""
+        self._num_requests += 1
 
     def is_requested(self) -> bool:
         """Whether somebody asked."""
-        return self._requested
+        return self._num_requests > 0
+
+    def is_urgent(self) -> bool:
+        """Whether somebody asked twice."""
+        return self._num_requests > 1
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[StopFlag]:
-    """SIGINT and SIGTERM ask once; a second one ends the process as usual."""
+def stop_on_signals(*, dies_on_second: bool = True) -> Iterator[StopFlag]:
+    """SIGINT and SIGTERM ask once; a second one ends the process as usual, or makes the request urgent."""
     flag = StopFlag()
 
     def handle(number: int, frame: object) -> None:
-        if flag.is_requested():
+        if flag.is_requested() and dies_on_second:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         flag.request()

@@ -1,144 +1,252 @@
-"""Carries out a grid: skips what is recorded, keeps the slots filled, retries what died, projects to the tracker.
+"""Carries out a study: keeps the slots filled, retries what died, prunes, projects to the tracker.
 
-The run directories are the truth. Killed at any moment and started again with the same command, it goes on.
+The only process that asks for trials, writes the tracker and decides. The run directories are the truth: killed at
+any moment and started again with the same command, it goes on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from lora_bench import rundir
-from lora_bench.config.resolve import to_yaml
-from lora_bench.errors import RunDirError
 from lora_bench.execution import Executor, Outcome, RunRequest
-from lora_bench.execution.local import EXIT_INTERRUPTED, threads_per_run
-from lora_bench.recorder import record_failure
-from lora_bench.rundir import RunDir
-from lora_bench.search.grid import GridPoint
-from lora_bench.search.view import GridView
+from lora_bench.execution.local import threads_per_run
+from lora_bench.search.clock import Clock
+from lora_bench.search.pruner import Pruner
+from lora_bench.search.question import Question
+from lora_bench.search.retry import settle
+from lora_bench.search.studydir import StudyDir
+from lora_bench.search.trials import Member, Supply, Trial
+from lora_bench.search.view import StudyView
+from lora_bench.search.watch import Watch
 from lora_bench.tracking import Tracker
 
-MAX_RETRIES = 2
-"""Times that a run which died without a result is started again, from its last checkpoint."""
 POLL_S = 0.2
 SYNC_EVERY_S = 10.0
+PROGRESS_EVERY_S = 2.0
+
+
+class Stop(Protocol):
+    """How urgently somebody wants the study to stop."""
+
+    def is_requested(self) -> bool:
+        """Let the running runs checkpoint, then stop."""
+
+    def is_urgent(self) -> bool:
+        """End them now."""
 
 
 @dataclass
-class Member:
-    """One run of the grid, as the controller sees it."""
+class Board:
+    """What is going on, for the view; its size is that of the slots, not of the study."""
 
-    point: GridPoint
-    run_dir: RunDir
-    state: str = "waiting"
-    """waiting, running, interrupted, or the status of its result."""
-    num_deaths: int = 0
-    handle: int | None = field(default=None, repr=False)
+    num_runs: int = 0
+    num_recorded: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    """State -> runs that ended in this command."""
+    running: list[Member] = field(default_factory=list)
 
 
-class GridController:
-    """Runs the members of a grid on an executor, `num_slots` at a time."""
+class Controller:
+    """Carries out the trials of a supply on an executor, `study.n_jobs` runs at a time."""
 
     def __init__(
-        self, members: Sequence[Member], *, executor: Executor, tracker: Tracker, view: GridView, study: str
+        self,
+        question: Question,
+        directory: StudyDir,
+        *,
+        supply: Supply,
+        executor: Executor,
+        tracker: Tracker,
+        view: StudyView,
+        clock: Clock,
+        poll_s: float = POLL_S,
     ) -> None:
-        self._members = list(members)
+        self._question = question
+        self._directory = directory
+        self._supply = supply
         self._executor = executor
         self._tracker = tracker
         self._view = view
-        self._study = study
-        self._config = members[0].point.config
-        self._last_sync_s = time.monotonic()
+        self._clock = clock
+        self._poll_s = poll_s
+        self._pruner = Pruner(question)
+        self._waiting: deque[Member] = deque()
+        self._watches: dict[int, Watch] = {}
+        self._ended_by_us: dict[int, str] = {}
+        self._unsynced: dict[str, Member] = {}
+        self._is_dry = False
+        self._synced_s = self._noted_s = time.monotonic()
+        self.board = Board()
 
-    def run(self, stop_requested: Callable[[], bool]) -> None:
-        """Until every member has a result, or until somebody asks to stop and the running ones have checkpointed."""
-        for member in self._members:
-            self._take_up(member)
-        self._view.start(self._members)
+    def run(self, stop: Stop) -> None:
+        """Until the supply has no more, or until somebody asks to stop and the running runs have checkpointed."""
+        self.board.num_runs, self.board.num_recorded = self._supply.num_runs(), self._supply.num_recorded()
+        self._pruner.learn(self._supply.trials())
+        self._view.start(self.board)
+        state = "failed"
         try:
-            while self._step(stop_requested()):
-                time.sleep(POLL_S)
+            while self._step(stop):
+                time.sleep(self._poll_s)
+            state = "stopped" if stop.is_requested() else "done"
         finally:
             self._executor.close()
-            self._sync(finished=all(member.state not in ("waiting", "running") for member in self._members))
-            self._view.stop(self._members)
+            self._sync(finished=state == "done")
+            self._note(state)
+            self._view.stop(self.board)
 
-    def _step(self, is_stopping: bool) -> bool:
+    def _step(self, stop: Stop) -> bool:
         """Looks at what runs, fills free slots; whether there is more to do."""
-        for member in self._running():
-            assert member.handle is not None, "running members were submitted"
-            if is_stopping and member.state == "running":
-                member.state = "stopping"
-                self._executor.cancel(member.handle, now=False)
-            outcome = self._executor.poll(member.handle)
-            if outcome is not None:
-                self._end(member, outcome)
-        if not is_stopping:
+        for member in list(self.board.running):
+            if stop.is_requested():
+                self._ask_to_stop(member, now=stop.is_urgent())
+            self._look_at(member)
+        if not stop.is_requested():
             self._fill_slots()
-        self._view.update(self._members)
-        if time.monotonic() - self._last_sync_s > SYNC_EVERY_S:
-            self._sync(finished=False)
-        waits = any(member.state == "waiting" for member in self._members)
-        return bool(self._running()) or (waits and not is_stopping)
+        self._view.update(self.board)
+        self._keep_books()
+        return bool(self.board.running) or (not stop.is_requested() and not (self._is_dry and not self._waiting))
 
-    def _take_up(self, member: Member) -> None:
-        """What an earlier command left: a result is kept, a failure is tried again, the rest waits."""
-        result = member.run_dir.read_result()
-        if result is not None and result.status != "failed":
-            member.state = result.status
+    def _look_at(self, member: Member) -> None:
+        assert member.handle is not None, "running members were submitted"
+        outcome = self._executor.poll(member.handle)
+        watch = self._watches[member.handle]
+        if outcome is not None:
+            self._end(member, outcome)
             return
-        if not member.run_dir.config.exists():
-            rundir.write_text(member.run_dir.config, to_yaml(member.point.config))
+        if watch.look():
+            self._prune(member, watch)
+        limit_min = self._question.config.executor.hang_min
+        if limit_min is not None and watch.silent_s > 60 * limit_min and member.handle not in self._ended_by_us:
+            self._ended_by_us[member.handle] = f"hung: nothing new from it for {limit_min:g} min"
+            self._executor.cancel(member.handle, now=True)
+
+    def _prune(self, member: Member, watch: Watch) -> None:
+        assert member.trial is not None, "members belong to a trial"
+        reason = self._pruner.reason_to_stop(member, watch.curve)
+        if reason is not None and not member.run_dir.stop_request.exists():
+            rundir.write_text(member.run_dir.stop_request, reason + "\n")
+            self._view.event(member, f"asked to stop ({reason})")
+
+    def _ask_to_stop(self, member: Member, *, now: bool) -> None:
+        assert member.handle is not None, "running members were submitted"
+        if now or member.state == "running":
+            member.state = "stopping"
+            self._executor.cancel(member.handle, now=now)
+            if now:
+                self._ended_by_us[member.handle] = "ended at once on request"
 
     def _fill_slots(self) -> None:
-        free = self._config.study.n_jobs - len(self._running())
-        for member in [member for member in self._members if member.state == "waiting"][: max(0, free)]:
-            num_threads = threads_per_run(self._config.study.n_jobs, self._config.executor.threads_per_run)
-            request = RunRequest(member.run_dir.path, num_threads)
-            member.handle = self._executor.submit(request)
-            member.state = "running"
-            self._view.event(member, "started" if not member.num_deaths else "started again")
+        free = self._question.study.n_jobs - len(self.board.running)
+        held: list[Member] = []
+        while free > 0 and (member := self._next_member()) is not None:
+            if member.run_dir.is_held():
+                # An orphan of a controller that was killed, or a run of another command: it is waited for.
+                self._hold_off(member)
+                held.append(member)
+            elif member.run_dir.read_result() is not None and member.state == "elsewhere":
+                self._take_result(member)
+            else:
+                self._start(member)
+                free -= 1
+            if len(held) > self._question.study.n_jobs:
+                break
+        self._waiting.extend(held)
+
+    def _next_member(self) -> Member | None:
+        while not self._waiting:
+            trial = self._supply.next()
+            self._is_dry = trial is None
+            if trial is None:
+                return None
+            self._waiting.extend(member for member in trial.members if not member.has_ended)
+        return self._waiting.popleft()
+
+    def _hold_off(self, member: Member) -> None:
+        if member.state != "elsewhere":
+            member.state = "elsewhere"
+            pid = member.run_dir.read_status().get("pid", "unknown")
+            self._view.event(member, f"process {pid} runs it now; waiting for it")
+
+    def _start(self, member: Member) -> None:
+        study, executor = self._question.study, self._question.config.executor
+        member.write_config()
+        request = RunRequest(member.run_dir.path, threads_per_run(study.n_jobs, executor.threads_per_run))
+        member.handle = self._executor.submit(request)
+        member.state = "running"
+        self._watches[member.handle] = Watch(member.run_dir, self._pruner.metric)
+        self._unsynced[member.run_dir.path.name] = member
+        self.board.running.append(member)
+        self._view.event(member, "started again" if member.num_deaths else "started")
+
+    def _take_result(self, member: Member) -> None:
+        result = member.run_dir.read_result()
+        assert result is not None, "looked at just now"
+        member.state = result.status
+        self._unsynced[member.run_dir.path.name] = member
+        self._count(member)
 
     def _end(self, member: Member, outcome: Outcome) -> None:
-        member.handle = None
-        result = member.run_dir.read_result()
-        if result is not None:
-            member.state = result.status
-            self._view.event(member, result.status)
-        elif outcome.exit_code == EXIT_INTERRUPTED:
-            member.state = "interrupted"
-            self._view.event(member, "stopped after a checkpoint; the same command goes on")
-        elif member.num_deaths < MAX_RETRIES:
-            member.num_deaths += 1
-            member.state = "waiting"
-            self._view.event(member, f"{outcome.reason}; retry {member.num_deaths} of {MAX_RETRIES}")
+        assert member.handle is not None, "it was submitted"
+        handle = member.handle
+        was_stopping = member.state == "stopping"
+        reason = self._ended_by_us.pop(handle, None)
+        if was_stopping and reason is not None and member.run_dir.read_result() is None:
+            member.handle, member.state, told = None, "interrupted", reason
         else:
-            member.state = "failed"
-            record_failure(
-                member.point.config, member.run_dir, f"no result after {MAX_RETRIES + 1} tries: {outcome.reason}"
-            )
-            self._view.event(member, f"failed: {outcome.reason}")
+            told = settle(member, outcome, reason=reason)
+        self.board.running.remove(member)
+        watch = self._watches.pop(handle)
+        watch.look()
+        self._clock.add_run(watch.age_s)
+        self._pruner.ended(member, watch.curve)
+        self._view.event(member, told)
+        if member.state == "waiting":
+            self._waiting.appendleft(member)
+        else:
+            self._count(member)
 
-    def _running(self) -> list[Member]:
-        return [member for member in self._members if member.state in ("running", "stopping")]
+    def _count(self, member: Member) -> None:
+        """A run has ended; so has its trial, if it was the last, or if its end spares the others."""
+        self.board.ended[member.state] += 1
+        trial = member.trial
+        assert trial is not None, "members belong to a trial"
+        if self._supply.spares_seeds and member.state in ("diverged", "oom", "pruned", "failed"):
+            self._spare(trial)
+        if trial.has_ended and not any(one.state == "interrupted" for one in trial.members):
+            self._supply.ended(trial)
+            self.board.num_runs = self._supply.num_runs()
+
+    def _spare(self, trial: Trial) -> None:
+        for member in trial.members:
+            if member.state in ("waiting", "elsewhere"):
+                member.state = "spared"
+                self.board.ended["spared"] += 1
+        self._waiting = deque(member for member in self._waiting if member.state != "spared")
+
+    def _keep_books(self) -> None:
+        now = time.monotonic()
+        if now - self._synced_s > SYNC_EVERY_S:
+            self._sync(finished=False)
+        if now - self._noted_s > PROGRESS_EVERY_S:
+            self._note("running")
+
+    def _note(self, state: str) -> None:
+        self._noted_s = time.monotonic()
+        done = self.board.num_recorded + sum(self.board.ended.values()) - self.board.ended["interrupted"]
+        self._clock.note(self._directory, state, num_done=done, num_runs=self.board.num_runs)
 
     def _sync(self, *, finished: bool) -> None:
-        self._last_sync_s = time.monotonic()
-        begun = [member.run_dir for member in self._members if member.run_dir.config.exists()]
-        report = self._tracker.sync(begun, study=self._study, finished=finished)
+        """While the study goes on, of what has moved since the last time; at its end, of everything."""
+        members = list(self._unsynced.values())
+        if finished:
+            members = [member for trial in self._supply.trials() for member in trial.members]
+        begun = [member.run_dir for member in members if member.run_dir.config.exists()]
+        report = self._tracker.sync(begun, study=self._question.name, finished=finished)
+        kept = {*report.behind, *(member.run_dir.path.name for member in self.board.running)}
+        self._unsynced = {name: member for name, member in self._unsynced.items() if name in kept}
+        self._synced_s = time.monotonic()
         self._view.tracked(report)
-
-
-def refuse_held(members: Sequence[Member]) -> None:
-    """Two controllers on one grid would wait for each other's runs.
-
-    Raises:
-        RunDirError: If another living process runs one of them.
-    """
-    held = [member.run_dir.path for member in members if member.run_dir.is_held()]
-    if held:
-        raise RunDirError(
-            f"{held[0]}: another process runs this configuration now; wait for it, or use another paths.root"
-        )

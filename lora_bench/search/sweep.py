@@ -1,67 +1,130 @@
-"""`run.py -m`: from the words of the command line to the table at the end."""
+"""`run.py -m`: from the words of the command line to what the study has found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
+from lora_bench.errors import ConfigError, Fault
 from lora_bench.execution import LocalExecutor
 from lora_bench.execution.local import stop_on_signals
-from lora_bench.naming import run_dir_for
-from lora_bench.preflight import root_folder
+from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
-from lora_bench.search.controller import GridController, Member, refuse_held
-from lora_bench.search.grid import GridPoint, expand_grid, study_name
-from lora_bench.search.view import GridView
+from lora_bench.search.asking import SearchSupply
+from lora_bench.search.clock import Clock
+from lora_bench.search.compose import compose_run
+from lora_bench.search.controller import Controller
+from lora_bench.search.grid import GridSupply, expand_grid
+from lora_bench.search.question import BASELINE, Question, build_question
+from lora_bench.search.storage import open_storage, storage_faults
+from lora_bench.search.studydir import StudyDir, settle_question, study_dir
+from lora_bench.search.trials import Trial
+from lora_bench.search.view import StudyView
 from lora_bench.tracking import load_tracker
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+MOST_SHOWN = 30
+"""Runs up to which the table of all runs is shown at the end."""
 
 
 def sweep(overrides: Sequence[str], *, console: Console) -> int:
-    """Carries out the grid that these overrides span, and its baseline; returns the exit code.
+    """Carries out the study that these overrides ask for; returns the exit code.
 
-    0 when every run has a result (diverged and out-of-memory runs have one), 1 when one failed, 130 when it was
-    asked to stop.
+    0 when every run has a result (diverged, out-of-memory and pruned runs have one), 1 when one failed, 130 when it
+    was asked to stop.
 
     Raises:
-        ConfigError: With every fault of every point; nothing has been started then.
+        ConfigError: With every fault found before anything was started.
+        StudyError: If another controller carries the study out, or its name asks something else.
     """
-    points = expand_grid(overrides)
-    first = points[0].config
-    root = root_folder(first)
-    members = [Member(point, run_dir_for(point.config, root)) for point in points]
-    refuse_held(members)
-    study = study_name(points, overrides)
-    _introduce(points, study, console)
-    controller = GridController(
-        members,
+    question = build_question(overrides)
+    root = root_folder(question.config)
+    grid = expand_grid(question, root) if question.is_grid else []
+    if not question.is_grid:
+        _check_corners(question)
+    directory = study_dir(root, question.name)
+    with directory.hold():
+        settle_question(directory, question, overrides)
+        _introduce(question, grid, console)
+        return _carry_out(question, directory, grid, console)
+
+
+def _carry_out(question: Question, directory: StudyDir, grid: Sequence[Trial], console: Console) -> int:
+    root, clock = root_folder(question.config), Clock(question.study, directory)
+    supply: GridSupply | SearchSupply
+    if question.is_grid:
+        supply = GridSupply(grid)
+        directory.record_trials([trial.as_line() for trial in grid])
+    else:
+        supply = _search(question, directory, root, clock)
+        for note in supply.notes:
+            console.print(note, highlight=False)
+    controller = Controller(
+        question,
+        directory,
+        supply=supply,
         executor=LocalExecutor(),
-        tracker=load_tracker(first.tracking, root=root),
-        view=GridView(console),
-        study=study,
+        tracker=load_tracker(question.config.tracking, root=root),
+        view=StudyView(console),
+        clock=clock,
     )
-    with stop_on_signals() as stop:
-        controller.run(stop.is_requested)
-    finished = [member.run_dir for member in members if member.run_dir.result.exists()]
-    if finished:
-        render_comparison(finished, console=console)
-        console.print(f"\nLook closer: lora-bench dashboard --root {root}", highlight=False, soft_wrap=True)
-    states = {member.state for member in members}
-    if "interrupted" in states or "waiting" in states:
+    with stop_on_signals(dies_on_second=False) as stop:
+        controller.run(stop)
+    _conclude(supply.trials(), root, console)
+    states = {member.state for trial in supply.trials() for member in trial.members}
+    if stop.is_requested():
         return EXIT_INTERRUPTED
     return EXIT_FAILED if "failed" in states else 0
 
 
-def _introduce(points: Sequence[GridPoint], study: str, console: Console) -> None:
-    baselines = [point for point in points if point.is_baseline]
-    console.print(f"study {study}", style="bold", highlight=False)
-    if baselines:
-        rates = ", ".join(dict.fromkeys(f"{point.config.training.lr:g}" for point in baselines))
-        console.print(
-            f"baseline: {baselines[0].config.method.name} fine-tuning, {len(baselines)} of the runs, lr {rates} "
-            "(study.baseline=null trains none)",
-            highlight=False,
-        )
+def _search(question: Question, directory: StudyDir, root: Path, clock: Clock) -> SearchSupply:
+    from lora_bench.search.study import OptunaArm
+
+    storage = open_storage(question.study.storage, directory.journal)
+    arms = {arm.name: OptunaArm(question, arm, storage) for arm in question.arms}
+    return SearchSupply(question, directory, root, optuna_arms=arms, is_spent=clock.is_spent)
+
+
+def _check_corners(question: Question) -> None:
+    """Finds what is wrong with a search before it starts: storage, and each value and each end once."""
+    faults: dict[Fault, None] = dict.fromkeys(storage_faults(question.study.storage))
+    for arm in question.arms:
+        for point in arm.space.corners():
+            try:
+                check_run(compose_run(arm.words_at(point)))
+            except ConfigError as err:
+                faults |= dict.fromkeys(err.faults)
+    if faults:
+        raise ConfigError(list(faults))
+
+
+def _introduce(question: Question, grid: Sequence[Trial], console: Console) -> None:
+    console.print(f"study {question.name}", style="bold", highlight=False)
+    if question.text:
+        console.print(question.text, highlight=False)
+    if not question.is_grid:
+        objectives = ", ".join(f"{objective.direction} {objective.metric}" for objective in question.objectives)
+        per_arm = f"{question.study.n_trials} trials" + (f" of {len(question.seeds)} seeds" * (len(question.seeds) > 1))
+        console.print(f"{question.sampler}: {objectives}; {per_arm} for each method", highlight=False)
+    baseline = next((arm for arm in question.arms if arm.name == BASELINE), None)
+    if baseline is None:
+        return
+    trials = [trial for trial in grid if trial.arm == BASELINE]
+    configs = [member.load_config() for trial in trials for member in trial.members]
+    rates = ", ".join(dict.fromkeys(f"{config.training.lr:g}" for config in configs))
+    searched = ", ".join(f"{one.key} {one.text}" for one in baseline.space.dimensions)
+    size = f"{len(configs)} of the runs, lr {rates}" if trials else f"searched over {searched}"
+    console.print(
+        f"baseline: {question.study.baseline} fine-tuning, {size} (study.baseline=null trains none)", highlight=False
+    )
+
+
+def _conclude(trials: Sequence[Trial], root: Path, console: Console) -> None:
+    finished = [member.run_dir for trial in trials for member in trial.members if member.run_dir.result.exists()]
+    if finished and len(finished) <= MOST_SHOWN:
+        render_comparison(finished, console=console)
+    if finished:
+        console.print(f"\nLook closer: lora-bench dashboard --root {root}", highlight=False, soft_wrap=True)

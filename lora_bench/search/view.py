@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -13,44 +12,43 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lora_bench.search.trials import ENDED, Member
 from lora_bench.tracking import SyncReport
 
 if TYPE_CHECKING:
-    from lora_bench.search.controller import Member
+    from lora_bench.search.controller import Board
 
-STATES = ("finished", "running", "waiting", "diverged", "oom", "pruned", "failed", "interrupted")
+STATES = ("finished", "running", "waiting", "diverged", "oom", "pruned", "failed", "interrupted", "spared")
 """The order in which states are counted out."""
 COLOURS = {"finished": "green", "running": "cyan", "diverged": "yellow", "oom": "yellow", "failed": "red"}
 
 
-class GridView:
-    """Shows members and events on one console."""
+class StudyView:
+    """Shows a study on one console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
         self._start_s = time.monotonic()
-        self._finished_before = 0
         self._last_problem = ""
 
-    def start(self, members: Sequence[Member]) -> None:
+    def start(self, board: Board) -> None:
         """Says what is asked for and what is there already."""
-        self._finished_before = sum(member.state != "waiting" for member in members)
-        left = len(members) - self._finished_before
-        recorded = f", {self._finished_before} recorded already" if self._finished_before else ""
-        self._console.print(f"{len(members)} runs{recorded}, {left} to do")
+        left = board.num_runs - board.num_recorded
+        recorded = f", {board.num_recorded} recorded already" if board.num_recorded else ""
+        self._console.print(f"{board.num_runs} runs{recorded}, {left} to do")
         if self._console.is_terminal and left:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
-    def update(self, members: Sequence[Member]) -> None:
+    def update(self, board: Board) -> None:
         """Redraws the live view, if there is one."""
         if self._live is not None:
-            self._live.update(self._render(members))
+            self._live.update(self._render(board))
 
     def event(self, member: Member, text: str) -> None:
         """One line about one run."""
-        result = member.run_dir.read_result() if member.state not in ("running", "waiting") else None
+        result = member.run_dir.read_result() if member.state in ENDED else None
         score = result.score(result.headline) if result is not None else None
         quality = f", {score.name} {score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score else ""
         self._console.print(f"{member.run_dir.path.name}: {text}{quality}", highlight=False, soft_wrap=True)
@@ -62,33 +60,34 @@ class GridView:
             self._console.print(f"tracking: {problem} (training goes on; the next sync catches up)", highlight=False)
         self._last_problem = problem
 
-    def stop(self, members: Sequence[Member]) -> None:
+    def stop(self, board: Board) -> None:
         """Takes the live view away and counts the states."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        counts = Counter(member.state for member in members)
-        words = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+        words = [f"{board.ended[state]} {state}" for state in STATES if board.ended[state]]
+        if board.num_recorded:
+            words.append(f"{board.num_recorded} recorded before")
         self._console.print(f"{', '.join(words)} in {_clock(time.monotonic() - self._start_s)}", highlight=False)
 
-    def _render(self, members: Sequence[Member]) -> RenderableType:
-        counts = Counter("running" if member.state == "stopping" else member.state for member in members)
+    def _render(self, board: Board) -> RenderableType:
+        counts = board.ended + Counter(running=len(board.running))
+        counts["waiting"] = board.num_runs - board.num_recorded - sum(counts.values())
         head = Text()
         for state in STATES:
-            if counts[state]:
+            if counts[state] > 0:
                 head.append(f"{counts[state]} {state}  ", style=COLOURS.get(state, ""))
-        head.append(self._time_left(members), style="dim")
+        head.append(self._time_left(board), style="dim")
         rows = Table.grid(padding=(0, 2))
-        for member in members:
-            if member.state in ("running", "stopping"):
-                rows.add_row(*_running_row(member))
+        for member in board.running:
+            rows.add_row(*_running_row(member))
         return Group(head, rows)
 
-    def _time_left(self, members: Sequence[Member]) -> str:
+    def _time_left(self, board: Board) -> str:
         """From the runs that this command has done; runs under way count by their steps."""
-        done = sum(member.state not in ("waiting", "running", "stopping") for member in members) - self._finished_before
-        done_part = done + sum(_share_done(member) for member in members if member.state == "running")
-        left = len(members) - self._finished_before - done_part
+        done = sum(board.ended.values())
+        done_part = done + sum(map(_share_done, board.running))
+        left = board.num_runs - board.num_recorded - done_part
         elapsed_s = time.monotonic() - self._start_s
         if done_part < 0.2:
             return f"{_clock(elapsed_s)} elapsed"

@@ -22,9 +22,9 @@ def result_metrics(result: RunResult) -> dict[str, float]:
     numbers: dict[str, float | None] = {"train/final_loss": result.final_train_loss}
     for score in result.scores:
         numbers |= _score_metrics(score)
-    numbers |= _memory_metrics(result.memory) if result.memory else {}
-    numbers |= _timing_metrics(result.timing) if result.timing else {}
-    numbers |= _size_metrics(result.sizes) if result.sizes else {}
+    numbers |= memory_metrics(result.memory) if result.memory else {}
+    numbers |= timing_metrics(result.timing) if result.timing else {}
+    numbers |= size_metrics(result.sizes) if result.sizes else {}
     return {key: float(value) for key, value in numbers.items() if value is not None}
 
 
@@ -44,7 +44,8 @@ def _score_metrics(score: Score) -> dict[str, float | None]:
     return {key: score.value, f"{key}_ci_low": score.ci_low, f"{key}_ci_high": score.ci_high}
 
 
-def _memory_metrics(memory: MemoryProfile) -> dict[str, float | None]:
+def memory_metrics(memory: MemoryProfile) -> dict[str, float | None]:
+    """Peaks and parts of training memory, in GiB. What was not measured is None."""
     sizes = {
         "peak_tensor": memory.peak_tensor_bytes,
         "weights": memory.weight_bytes,
@@ -60,7 +61,8 @@ def _memory_metrics(memory: MemoryProfile) -> dict[str, float | None]:
     return {f"memory/{name}_gib": None if size is None else size / GIB for name, size in sizes.items()}
 
 
-def _timing_metrics(timing: Timing) -> dict[str, float | None]:
+def timing_metrics(timing: Timing) -> dict[str, float | None]:
+    """Times and rates. What was not measured is None."""
     return {
         "time/load_s": timing.load_s,
         "time/train_s": timing.train_s,
@@ -75,7 +77,8 @@ def _timing_metrics(timing: Timing) -> dict[str, float | None]:
     }
 
 
-def _size_metrics(sizes: Sizes) -> dict[str, float | None]:
+def size_metrics(sizes: Sizes) -> dict[str, float | None]:
+    """Counts of parameters and bytes on disk. What was not measured is None."""
     return {
         "parameters/total_count": sizes.total_parameters,
         "parameters/trainable_count": sizes.trainable_parameters,

@@ -49,11 +49,11 @@ def test_a_grid_ends_in_a_table_and_a_second_time_it_is_all_there(command, tmp_p
     assert "4 runs, 4 to do" in first.stdout
     assert "4 finished" in first.stdout
     assert "lora-bench dashboard" in first.stdout
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "root").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "root" / "runs").rglob("*") if path.is_file()}
     second = run(words)
     assert second.returncode == 0
     assert "4 runs, 4 recorded already, 0 to do" in second.stdout
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "root").rglob("*") if path.is_file()}
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "root" / "runs").rglob("*") if path.is_file()}
     assert after == before
 
 

@@ -1,0 +1,35 @@
+"""What becomes of a run whose process ended without a result."""
+
+from __future__ import annotations
+
+from lora_bench.execution import Outcome
+from lora_bench.execution.local import EXIT_INTERRUPTED
+from lora_bench.recorder import record_failure
+from lora_bench.search.trials import Member
+
+MAX_RETRIES = 2
+"""Times that such a run is started again, from its last checkpoint."""
+
+
+def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> str:
+    """Sets the member's state after its process has ended; returns what happened, in words.
+
+    A diverged run and one that ran out of memory have a result, which stands. A run that died is tried again up to
+    the limit, then recorded as failed. `reason` is why the controller itself ended it.
+    """
+    member.handle = None
+    result = member.run_dir.read_result()
+    if result is not None:
+        member.state = result.status
+        return result.status
+    if reason is None and outcome.exit_code == EXIT_INTERRUPTED:
+        member.state = "interrupted"
+        return "stopped after a checkpoint; the same command goes on"
+    said = reason or (outcome.reason if outcome.exit_code else "its process ended without a result")
+    member.num_deaths += 1
+    if member.num_deaths <= MAX_RETRIES:
+        member.state = "waiting"
+        return f"{said}; retry {member.num_deaths} of {MAX_RETRIES}"
+    member.state = "failed"
+    record_failure(member.load_config(), member.run_dir, f"no result after {MAX_RETRIES + 1} tries: {said}")
+    return f"failed: {said}"

@@ -1,0 +1,248 @@
+"""An arm of a study in Optuna: asks for points and tells what became of them. The only door to Optuna's trials.
+
+Optuna knows a trial by its number in the arm. What it keeps is a projection: `rebuild` makes it again from the
+trials on record and their run directories.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lora_bench.search.objectives import Constraint, Objective
+from lora_bench.search.question import BASELINE, Arm, Question
+from lora_bench.search.samplers import build_sampler
+from lora_bench.search.space import Dimension, Point, Space, Value
+from lora_bench.search.studydir import TrialLine
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+UNHEALTHY = "status"
+"""Name of the constraint that a diverged or out-of-memory trial violates."""
+MAX_LISTED = 100_000
+"""Points of a discrete space among which an unseen one is looked for."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What Optuna is told of a trial."""
+
+    status: str
+    """finished, diverged, oom, pruned, failed or duplicate."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: Mapping[int, float] = field(default_factory=dict)
+    """Of the pruner's metric, for the dashboard; step -> value."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OptunaArm:
+    """One arm. Used by the controller only, from one process."""
+
+    def __init__(self, question: Question, arm: Arm, storage: BaseStorage) -> None:
+        self._question = question
+        self._arm = arm
+        self._storage = storage
+        self._name = optuna_name(question.name, arm.name)
+        self._study = self._open()
+        self._live: dict[int, Any] = {}
+        self._random = random.Random(f"{question.study.seed}:{len(self.trials())}")
+
+    def trials(self) -> Sequence[FrozenTrial]:
+        """Every trial that was asked, in order."""
+        return self._study.get_trials(deepcopy=False)
+
+    def ask(self) -> tuple[int, Point]:
+        """A new point and its number."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._draw(self._study.ask())
+
+    def take_up(self, number: int) -> Point:
+        """The point of a trial that an earlier controller asked; what it had not drawn yet is drawn now."""
+        from optuna.trial import Trial
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._draw(Trial(self._study, self.trials()[number]._trial_id))[1]
+
+    def enqueue_unseen(self, seen: Iterable[Point]) -> bool:
+        """Has the next `ask` give a point that was not asked yet; False if a discrete space has none left."""
+        if not self._arm.space.is_discrete:
+            return True
+        known = {point_key(point) for point in seen}
+        left = [point for _, point in zip(range(MAX_LISTED), self._arm.space.points(), strict=False)]
+        left = [point for point in left if point_key(point) not in known]
+        if not left:
+            return False
+        self._study.enqueue_trial(stored(self._arm.space, self._random.choice(left)))
+        return True
+
+    def tell(self, number: int, verdict: Verdict) -> None:
+        """What became of a trial; a trial that was told already is left as it is."""
+        from optuna.trial import Trial, TrialState
+
+        if self.trials()[number].state.is_finished():
+            return
+        trial = self._live.pop(number, None) or Trial(self._study, self.trials()[number]._trial_id)
+        for key, value in verdict.attributes.items():
+            trial.set_user_attr(key, value)
+        for key, value in constraint_values(self._question.constraints, verdict).items():
+            trial.set_constraint(key, value)
+        if len(self._question.objectives) == 1:
+            for step, value in verdict.curve.items():
+                trial.report(value, step)
+        state = TrialState[state_name(verdict)]
+        values = told_values(self._question.objectives, verdict) if state is TrialState.COMPLETE else None
+        self._study.tell(trial, values=values, state=state)
+
+    def rebuild(self, lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None]) -> None:
+        """Makes the arm again from the trials on record; those without a verdict are running."""
+        import optuna
+
+        optuna.delete_study(study_name=self._name, storage=self._storage)
+        self._study = self._open()
+        self._live.clear()
+        for line, verdict in zip(lines, verdicts, strict=True):
+            self._study.add_trial(self._frozen(line, verdict))
+
+    def importances(self) -> dict[str, float]:
+        """The part of the first objective's variation that each parameter explains; empty if it cannot be said."""
+        import optuna
+
+        complete = [trial for trial in self.trials() if trial.state.name == "COMPLETE"]
+        if len(complete) < 4:
+            return {}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return dict(
+                    optuna.importance.get_param_importances(
+                        self._study, target=lambda trial: trial.values[0] if trial.values else float("nan")
+                    )
+                )
+        except (ValueError, RuntimeError):  # too few different values
+            return {}
+
+    def _open(self) -> Study:
+        import optuna
+
+        existing = optuna.get_all_study_names(self._storage)
+        study = optuna.create_study(
+            storage=self._storage,
+            study_name=self._name,
+            directions=["maximize" if one.is_maximized else "minimize" for one in self._question.objectives],
+            load_if_exists=True,
+        )
+        if self._name not in existing:
+            study.set_metric_names([objective.metric for objective in self._question.objectives])
+            study.set_user_attr("arm", self._arm.name)
+        study.sampler = build_sampler(
+            self._question.sampler,
+            # The arms draw apart: with one seed the same ranks of the two would always meet the same rates.
+            seed=f"{self._question.study.seed}:{self._arm.name}",
+            num_asked=len(study.get_trials(deepcopy=False)),
+            space=self._arm.space,
+        )
+        return study
+
+    def _draw(self, trial: Any) -> tuple[int, Point]:
+        self._live[trial.number] = trial
+        return trial.number, self._arm.space.draw(lambda dimension: _suggest(trial, dimension))
+
+    def _frozen(self, line: TrialLine, verdict: Verdict | None) -> FrozenTrial:
+        from optuna.trial import TrialState, create_trial
+
+        dimensions = {one.key: one for one in self._arm.space.dimensions if one.key in line.point}
+        common: dict[str, Any] = {
+            "params": stored(self._arm.space, line.point),
+            "distributions": {key: _distribution(one) for key, one in dimensions.items()},
+        }
+        if verdict is None:
+            return create_trial(state=TrialState.RUNNING, **common)
+        state = TrialState[state_name(verdict)]
+        constraints = constraint_values(self._question.constraints, verdict)
+        return create_trial(
+            state=state,
+            values=told_values(self._question.objectives, verdict) if state is TrialState.COMPLETE else None,
+            user_attrs=dict(verdict.attributes),
+            system_attrs={f"constraints:{key}": value for key, value in constraints.items()},
+            intermediate_values=dict(verdict.curve) if len(self._question.objectives) == 1 else {},
+            **common,
+        )
+
+
+def optuna_name(study: str, arm: str) -> str:
+    """The name of an arm in Optuna's storage."""
+    return f"{study}-{BASELINE}" if arm == BASELINE else study
+
+
+def state_name(verdict: Verdict) -> str:
+    """Optuna's state: results complete a trial, diverged and out-of-memory ones too, so that the sampler learns."""
+    if verdict.status in ("failed", "duplicate"):
+        return "FAIL"
+    return "PRUNED" if verdict.status == "pruned" else "COMPLETE"
+
+
+def told_values(objectives: Sequence[Objective], verdict: Verdict) -> list[float]:
+    """The objectives; the worst value for each that a diverged or out-of-memory trial has none of.
+
+    A diverged trial may have a score from before; it is not told, since nobody could have the weights that it had.
+    """
+    if verdict.status in ("diverged", "oom"):
+        return [objective.worst for objective in objectives]
+    return [verdict.metrics.get(objective.metric, objective.worst) for objective in objectives]
+
+
+def constraint_values(constraints: Sequence[Constraint], verdict: Verdict) -> dict[str, float]:
+    """Above 0 is violated. A constraint whose metric was never measured counts as violated."""
+    if verdict.status in ("failed", "duplicate", "pruned"):
+        return {}
+    values = {UNHEALTHY: 1.0 if verdict.status in ("diverged", "oom") else 0.0}
+    for constraint in constraints:
+        value = verdict.metrics.get(constraint.metric)
+        values[str(constraint)] = 1.0 if value is None else constraint.violation(value)
+    return values
+
+
+def point_key(point: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The same for the same point, drawn or read."""
+    return tuple(sorted((key, str(value)) for key, value in point.items()))
+
+
+def stored(space: Space, point: Mapping[str, Value]) -> dict[str, Any]:
+    """A point as Optuna holds it: a number where the dimension is a range."""
+    numeric = {one.key: one for one in space.dimensions if one.low is not None}
+    return {
+        key: (int(value) if numeric[key].is_int else float(value)) if key in numeric else value
+        for key, value in point.items()
+    }
+
+
+def _suggest(trial: Any, dimension: Dimension) -> Value:
+    low, high, is_log = dimension.low, dimension.high, dimension.is_log
+    value: Value
+    if low is None or high is None:
+        value = trial.suggest_categorical(dimension.key, dimension.values)
+    elif dimension.is_int:
+        value = trial.suggest_int(dimension.key, low, high, log=is_log, step=1 if is_log else dimension.step or 1)
+    else:
+        value = trial.suggest_float(dimension.key, low, high, log=is_log, step=None if is_log else dimension.step)
+    return value
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    low, high, is_log = dimension.low, dimension.high, dimension.is_log
+    if low is None or high is None:
+        return CategoricalDistribution(dimension.values)
+    if dimension.is_int:
+        return IntDistribution(int(low), int(high), log=is_log, step=1 if is_log else int(dimension.step or 1))
+    return FloatDistribution(low, high, log=is_log, step=None if is_log else dimension.step)
