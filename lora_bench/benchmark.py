@@ -6,20 +6,18 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from lora_bench import rundir
 from lora_bench.config.resolve import config_digest, to_yaml
-from lora_bench.config.schema import Dtype, RunConfig, TaskKind
+from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, evaluate
-from lora_bench.measure import flops, machine, memory
-from lora_bench.measure.timing import summarise_steps
-from lora_bench.methods import Method, Placed, build_method
+from lora_bench.measure import machine, memory
+from lora_bench.methods import Placed, build_method
 from lora_bench.models import max_tokens, read_architecture, target_modules, weights_digest
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
@@ -27,15 +25,14 @@ from lora_bench.models.load import head_modules, load_model, load_tokenizer
 from lora_bench.models.split import split_fused
 from lora_bench.preflight import cache_folder
 from lora_bench.recorder import Recorder, record_failure
-from lora_bench.records import MemoryProfile, Provenance, RunResult, Sizes, Timing
+from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
-from lora_bench.tasks import TaskData, load_task
-from lora_bench.tasks.encode import EncodedSplit, encode
+from lora_bench.summary import TORCH_DTYPES, Prepared, count_parameters, summarise_memory, summarise_timing
+from lora_bench.tasks import load_task
+from lora_bench.tasks.encode import encode
 from lora_bench.training.backends import SingleBackend
 from lora_bench.training.loop import Loop, Progress, TrainingJob
 from lora_bench.training.observer import NullObserver, Observer, Observers
-
-TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
 
 
 def run_benchmark(
@@ -43,6 +40,7 @@ def run_benchmark(
     run_dir: RunDir,
     *,
     observer: Observer | None = None,
+    command: str = "",
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Trains a resolved configuration once and records everything in its directory; a recorded run is returned.
@@ -58,13 +56,12 @@ def run_benchmark(
     with run_dir.hold():
         recorded = run_dir.read_result()
         if recorded is not None and recorded.status != "failed":
+            shutil.rmtree(run_dir.checkpoints, ignore_errors=True)  # of a holder that was killed after its record
             return recorded
         run_dir.archive_failure()
-        if not run_dir.config.exists():
-            rundir.write_text(run_dir.config, to_yaml(config))
-        run = _Run(
-            config, run_dir, Observers(recorder := Recorder(run_dir), observer or NullObserver()), stop_requested
-        )
+        rundir.write_text(run_dir.config, to_yaml(config))
+        observers = Observers(recorder := Recorder(run_dir), observer or NullObserver())
+        run = _Run(config, run_dir, observers, command, stop_requested)
         try:
             result = run.train_and_measure()
         except (RunInterrupted, RunDirError):
@@ -82,35 +79,26 @@ def run_benchmark(
         return result
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """What loading gives."""
-
-    net: nn.Module
-    method: Method
-    placed: Placed
-    data: TaskData
-    train: EncodedSplit
-    eval: EncodedSplit
-    tokenizer: Any
-    load_s: float
-    rss_bytes: int | None
-    notes: list[str]
-
-
 class _Run:
     """The state of one call of `run_benchmark`."""
 
     def __init__(
-        self, config: RunConfig, run_dir: RunDir, observer: Observer, stop_requested: Callable[[], bool]
+        self,
+        config: RunConfig,
+        run_dir: RunDir,
+        observer: Observer,
+        command: str,
+        stop_requested: Callable[[], bool],
     ) -> None:
         self.config = config
         self.run_dir = run_dir
         self.observer = observer
+        self._command = command
         self._stop_requested = stop_requested
         self._loop: Loop | None = None
-        self._prepared: _Prepared | None = None
+        self._prepared: Prepared | None = None
         self._evaluation: Evaluation | None = None
+        self._evaluated_step = -1
 
     def train_and_measure(self) -> RunResult:
         """The whole way of a run that does not run out of memory."""
@@ -120,25 +108,28 @@ class _Run:
         torch.manual_seed(self.config.seed)
         loop = self._loop = Loop(self._job(prepared, backend), backend)
         progress = loop.run()
-        sizes = self._write_weights(prepared, loop)
-        if self._evaluation is not None:
-            _write_predictions(self.run_dir, self._evaluation)
-        peak_flops = flops.peak_flops_per_s(TORCH_DTYPES[self.config.training.dtype], backend.device)
-        return self._result(progress, sizes=sizes, timing=_timing(self.config, prepared, progress, peak_flops))
+        weights_bytes, resume_bytes = self._write_weights(prepared, loop)
+        result = self._result(progress)
+        assert result.sizes is not None, "a prepared run has its counts"
+        return replace(result, sizes=replace(result.sizes, weights_bytes=weights_bytes, resume_bytes=resume_bytes))
 
     def out_of_memory(self, err: BaseException) -> RunResult:
         """The record of a run whose memory did not suffice, with the micro-batch that would."""
+        cause = (str(err) or type(err).__name__).splitlines()[0]
         err.__traceback__ = None  # its frames hold the tensors that filled the memory
-        largest = self._loop.largest_micro_batch() if self._loop is not None else None
-        progress = self._loop.progress if self._loop is not None else Progress()
-        advice = f"training.micro_batch_size={largest} fits" if largest else "no micro-batch fits"
-        return replace(
-            self._result(replace(progress, status="oom"), sizes=None, timing=None),
-            error=f"out of memory after {progress.steps} steps ({str(err).splitlines()[0]}); {advice}",
-            details={"largest_micro_batch": largest},
-        )
+        progress = replace(self._loop.progress if self._loop is not None else Progress(), status="oom")
+        largest = None
+        if self._loop is None:
+            where, advice = "while loading", "a smaller model, or training.dtype=bf16, needs less"
+        elif progress.phase == "evaluation":
+            where, advice = "in an evaluation", f"lower training.eval_batch_size={self.config.training.eval_batch_size}"
+        else:
+            where, largest = "in training", self._loop.largest_micro_batch()
+            advice = f"training.micro_batch_size={largest} fits" if largest else "no micro-batch fits"
+        progress.error = f"out of memory {where} after {progress.steps} steps ({cause}); {advice}"
+        return replace(self._result(progress), details={"largest_micro_batch": largest})
 
-    def _prepare(self, device: torch.device) -> _Prepared:
+    def _prepare(self, device: torch.device) -> Prepared:
         start = time.perf_counter()
         config, cache = self.config, cache_folder(self.config)
         data = load_task(config.task)
@@ -164,7 +155,7 @@ class _Run:
         placed = _place(config, net)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
-        return _Prepared(
+        return Prepared(
             net=net,
             method=method,
             placed=placed,
@@ -177,9 +168,10 @@ class _Run:
             notes=[*data.notes, *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation")))],
         )
 
-    def _job(self, prepared: _Prepared, backend: SingleBackend) -> TrainingJob:
+    def _job(self, prepared: Prepared, backend: SingleBackend) -> TrainingJob:
         def evaluate_now() -> dict[str, float]:
-            self._evaluation = evaluate(
+            assert self._loop is not None, "the loop asks"
+            self._evaluation = evaluation = evaluate(
                 prepared.net,
                 prepared.eval,
                 data=prepared.data,
@@ -188,7 +180,9 @@ class _Run:
                 batch_size=self.config.training.eval_batch_size,
                 device=backend.device,
             )
-            return {f"eval/{score.name}": score.value for score in self._evaluation.scores}
+            self._evaluated_step = self._loop.progress.steps
+            self._loop.progress.generate_s += evaluation.generate_s
+            return {f"eval/{score.name}": score.value for score in evaluation.scores}
 
         return TrainingJob(
             net=prepared.net,
@@ -204,26 +198,20 @@ class _Run:
             stop_requested=self._stop_requested,
         )
 
-    def _write_weights(self, prepared: _Prepared, loop: Loop) -> Sizes:
-        """Writes what was trained, and a last checkpoint whose size is measured; counts both."""
+    def _write_weights(self, prepared: Prepared, loop: Loop) -> tuple[int, int]:
+        """Writes what was trained, and a last checkpoint; the bytes of the weights, and of what a resume needs."""
         shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
         with rundir.filled_folder(self.run_dir.weights) as folder:
             prepared.method.save(prepared.net, folder)
-        resume_bytes = rundir.directory_bytes(loop.checkpoint())
-        trained = prepared.method.trained(prepared.net)
-        num_trained = sum(parameter.numel() for parameter in trained.values())
-        num_head = prepared.method.num_head(prepared.net, prepared.placed)
-        return Sizes(
-            total_parameters=sum(parameter.numel() for parameter in prepared.net.parameters()),
-            trainable_parameters=num_trained,
-            adapter_parameters=num_trained - num_head,
-            head_parameters=num_head,
-            weights_bytes=sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors")),
-            resume_bytes=resume_bytes,
-        )
+        weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
+        return weights_bytes, rundir.directory_bytes(loop.checkpoint())
 
-    def _result(self, progress: Progress, *, sizes: Sizes | None, timing: Timing | None) -> RunResult:
-        config, prepared, evaluation = self.config, self._prepared, self._evaluation
+    def _result(self, progress: Progress) -> RunResult:
+        config, prepared = self.config, self._prepared
+        # Scores belong to the weights that the run ended with, not to those of an evaluation on the way.
+        evaluation = self._evaluation if self._evaluated_step == progress.steps else None
+        if evaluation is not None:
+            _write_predictions(self.run_dir, evaluation)
         return RunResult(
             status=progress.status,
             config_digest=config_digest(config),
@@ -236,11 +224,18 @@ class _Run:
             steps=progress.steps,
             epochs=progress.steps * config.training.batch_size / len(prepared.data.train) if prepared else 0.0,
             final_train_loss=progress.last_loss,
-            memory=_memory(progress, prepared),
-            timing=timing,
-            sizes=sizes,
-            provenance=_provenance(config, prepared),
+            memory=summarise_memory(progress, rss_after_load_bytes=prepared.rss_bytes) if prepared else None,
+            timing=summarise_timing(config, prepared, progress) if prepared else None,
+            sizes=count_parameters(prepared) if prepared else None,
+            provenance=machine.provenance(
+                seed=config.seed,
+                num_threads=torch.get_num_threads(),
+                weights_digest=weights_digest(config.model, cache=cache_folder(config)) if prepared else "",
+                data_digest=prepared.data.digest if prepared else "",
+                command=self._command,
+            ),
             notes=list(prepared.notes) if prepared else [],
+            error=progress.error,
         )
 
 
@@ -255,54 +250,3 @@ def _place(config: RunConfig, net: nn.Module) -> Placed:
 def _write_predictions(run_dir: RunDir, evaluation: Evaluation) -> None:
     lines = (json.dumps(rundir.finite(item), ensure_ascii=False) for item in evaluation.predictions)
     rundir.write_text(run_dir.predictions, "".join(f"{line}\n" for line in lines))
-
-
-def _memory(progress: Progress, prepared: _Prepared | None) -> MemoryProfile | None:
-    """What training has found; None when it ended before the measured step."""
-    found: dict[str, Any] = {
-        name: value for name, value in progress.memory.items() if name in MemoryProfile.__dataclass_fields__
-    }
-    if "peak_train_allocated_bytes" in progress.memory:
-        found["peak_tensor_bytes"] = progress.memory["peak_train_allocated_bytes"]
-    if "peak_tensor_bytes" not in found:
-        return None
-    parts = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
-    return MemoryProfile(
-        **(dict.fromkeys(parts, 0) | found), rss_after_load_bytes=prepared.rss_bytes if prepared else None
-    )
-
-
-def _timing(config: RunConfig, prepared: _Prepared, progress: Progress, peak_flops: float) -> Timing:
-    # The step that counts live bytes runs slower; it is no step time.
-    kept = [index for index in range(len(progress.step_s)) if index not in set(progress.untimed_steps)]
-    times = summarise_steps(
-        [progress.step_s[index] for index in kept],
-        [progress.step_tokens[index] for index in kept],
-        num_warmup=config.training.warmup_timing_steps,
-    )
-    per_token = flops.flops_per_token(*flops.matrix_parameters(prepared.net))
-    achieved = per_token * times.tokens_per_s if times.tokens_per_s else None
-    return Timing(
-        load_s=prepared.load_s,
-        train_s=progress.train_s,
-        eval_s=progress.eval_s,
-        step_median_ms=times.median_ms,
-        step_p10_ms=times.p10_ms,
-        step_p90_ms=times.p90_ms,
-        num_timed_steps=times.num_timed,
-        tokens_per_s=times.tokens_per_s,
-        padding_fraction=1 - sum(progress.step_tokens) / progress.padded_tokens if progress.padded_tokens else 0.0,
-        flops_per_token=per_token,
-        achieved_flops_per_s=achieved,
-        peak_flops_per_s=peak_flops,
-        utilisation=achieved / peak_flops if achieved else None,
-    )
-
-
-def _provenance(config: RunConfig, prepared: _Prepared | None) -> Provenance:
-    return machine.provenance(
-        seed=config.seed,
-        num_threads=torch.get_num_threads(),
-        weights_digest=weights_digest(config.model, cache=cache_folder(config)) if prepared else "",
-        data_digest=prepared.data.digest if prepared else "",
-    )

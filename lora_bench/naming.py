@@ -12,15 +12,10 @@ from lora_bench.rundir import RunDir
 def run_dir_for(config: RunConfig, root: Path) -> RunDir:
     """The directory of a configuration, so that the same run finds itself.
 
-    With `again=true` it is a further one, `NAME.2` and so on; one that was begun and not finished is gone on with.
+    `again=2` is the second training of the same configuration, in `NAME.2`.
     """
     base = root / "runs" / run_name(config)
-    if not config.again:
-        return RunDir(base)
-    index = 2
-    while RunDir(base.with_name(f"{base.name}.{index}")).result.exists():
-        index += 1
-    return RunDir(base.with_name(f"{base.name}.{index}"))
+    return RunDir(base if config.again is None else base.with_name(f"{base.name}.{config.again}"))
 
 
 def run_name(config: RunConfig) -> str:

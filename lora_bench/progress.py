@@ -19,8 +19,6 @@ class ProgressObserver(NullObserver):
     def on_start(self, *, num_steps: int, first_step: int) -> None:
         """Opens the bar, or says where training starts."""
         self._num_steps = num_steps
-        if first_step:
-            self._console.print(f"resumed from the checkpoint of step {first_step}", highlight=False)
         if not self._console.is_terminal:
             return
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[news]}"), TimeRemainingColumn())

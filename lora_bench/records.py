@@ -24,27 +24,34 @@ class Score:
 
     name: str
     value: float
-    ci_low: float
-    ci_high: float
+    ci_low: float | None
+    ci_high: float | None
+    """None where the interval has no end, as for the mean of a single item."""
     num_items: int
     higher_is_better: bool
+
+    def interval_text(self, form: str = ".3f") -> str:
+        """`[0.593, 0.721]`; an end that is not there is a dash."""
+        low, high = ("–" if bound is None else format(bound, form) for bound in (self.ci_low, self.ci_high))
+        return f"[{low}, {high}]"
 
 
 @dataclass(frozen=True)
 class MemoryProfile:
     """Bytes held during training steps, and the peaks of the process by phase.
 
-    `peak_tensor_bytes` is the peak over one training step of all live tensor bytes, taken on the step with
-    the largest padded batch; weights, gradients, optimiser state and activations are its parts at
-    that step (activations are what is left: saved tensors and temporaries). On CUDA it is
-    `torch.cuda.max_memory_allocated` over all training steps. `None` is "not measured here".
+    `peak_tensor_bytes` is the peak over one training step of all live tensor bytes, taken on the step with the largest
+    padded batch; on CUDA it is `torch.cuda.max_memory_allocated` over all training steps. The parts are those of that
+    step: weights, gradients after the backward pass (of the fp32 masters, where there are any), optimiser state with
+    its masters, and activations, which are what the first forward pass keeps for its backward pass. Gradients appear as
+    activations go, so the peak is below the sum. `None` is "not measured here".
     """
 
     peak_tensor_bytes: int
-    weight_bytes: int
-    gradient_bytes: int
-    optimizer_bytes: int
-    activation_bytes: int
+    weight_bytes: int | None
+    gradient_bytes: int | None
+    optimizer_bytes: int | None
+    activation_bytes: int | None
     peak_train_rss_bytes: int | None = None
     peak_eval_rss_bytes: int | None = None
     rss_after_load_bytes: int | None = None
@@ -59,6 +66,8 @@ class Timing:
     load_s: float
     train_s: float
     eval_s: float
+    generate_s: float
+    """Part of `eval_s` that went into generating and grading answers."""
     step_median_ms: float | None
     step_p10_ms: float | None
     step_p90_ms: float | None
@@ -82,9 +91,9 @@ class Sizes:
     adapter_parameters: int
     """What the method adds or trains, the task head apart."""
     head_parameters: int
-    weights_bytes: int
+    weights_bytes: int | None
     """The file that is needed, beside the base, to use what was trained."""
-    resume_bytes: int
+    resume_bytes: int | None
     """Weights plus optimiser state and generator state: what a resume needs."""
 
 

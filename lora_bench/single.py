@@ -26,7 +26,7 @@ def run_single(config: RunConfig) -> int:
     run_dir = run_dir_for(config, root_folder(config))
     console.print(f"run {run_dir.path}", highlight=False, soft_wrap=True)
     if run_dir.result.exists() and (recorded := run_dir.read_result()) is not None and recorded.status != "failed":
-        console.print("recorded already; `again=true` trains it once more beside this", highlight=False)
+        console.print("recorded already; `again=2` trains it once more beside this", highlight=False)
     else:
         code = _train(config, run_dir, console)
         if code:

@@ -89,7 +89,7 @@ def test_a_recorded_run_is_returned_and_not_trained_again(tiny):
 
 def test_again_trains_beside_the_record(tiny):
     first, run_dir = run(tiny())
-    again = tiny("again=true")
+    again = tiny("again=2")
     second, other_dir = run(again)
     assert other_dir.path.name == f"{run_dir.path.name}.2"
     assert second.config_digest == first.config_digest

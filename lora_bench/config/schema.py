@@ -34,7 +34,7 @@ class Dtype(Enum):
 
 
 class Attention(Enum):
-    """Which attention implementation is used; on a CPU ours takes the place of sdpa, whose bf16 backward is slow there."""
+    """Which attention implementation is used; on a CPU ours stands in for sdpa, whose bf16 backward is slow there."""
 
     eager = "eager"
     sdpa = "sdpa"
@@ -445,8 +445,8 @@ class RunConfig:
     study: StudyConfig = field(default_factory=StudyConfig)
     seed: int = 0
     """Seed of the head's init, of A, of dropout and of the order of batches."""
-    again: bool = False
-    """Train a configuration once more that is recorded already, into a directory of its own."""
+    again: int | None = None
+    """2, 3 and so on train a recorded configuration once more, each into a directory of its own."""
 
 
 INFRASTRUCTURE = ("executor", "tracking", "paths", "study", "again")

@@ -158,7 +158,8 @@ def _ratio(
 def _score(
     name: str, value: float, interval: tuple[float, float], num_items: int, *, higher_is_better: bool = True
 ) -> Score:
-    return Score(name, value, *interval, num_items=num_items, higher_is_better=higher_is_better)
+    low, high = (bound if math.isfinite(bound) else None for bound in interval)
+    return Score(name, value, low, high, num_items=num_items, higher_is_better=higher_is_better)
 
 
 @contextlib.contextmanager

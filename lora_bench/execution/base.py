@@ -13,6 +13,10 @@ class RunRequest:
 
     run_dir: Path
     num_threads: int
+    memory_share: float = 1.0
+    """Part of the free memory that it may take, in (0, 1]."""
+    command: str = ""
+    """What the user typed, for the record."""
 
 
 @dataclass(frozen=True)

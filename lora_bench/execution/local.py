@@ -7,7 +7,6 @@ a fraction of a second instead of five to twelve, and when it ends its memory is
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import resource
@@ -16,16 +15,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
-from lora_bench.errors import RunInterrupted
+from lora_bench.errors import RunHeldError, RunInterrupted
 from lora_bench.execution.base import Outcome, RunRequest
 from lora_bench.rundir import RunDir
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
-_PR_SET_PDEATHSIG = 1
+EXIT_HELD = 76
+"""Another process trains in the directory: neither a death nor a result of this one."""
 
 
 class LocalExecutor:
@@ -40,7 +39,7 @@ class LocalExecutor:
 
     def submit(self, request: RunRequest) -> int:
         """Forks the run; the first call waits for the server's imports."""
-        process = self._context.Process(target=run_child, args=(str(request.run_dir), request.num_threads))
+        process = self._context.Process(target=run_child, args=(request,))
         process.start()
         self._next += 1
         self._processes[self._next] = process
@@ -68,32 +67,39 @@ class LocalExecutor:
                 process.join()
 
 
-def run_child(run_dir: str, num_threads: int) -> None:
+def run_child(request: RunRequest) -> None:
     """The body of a run's process: limits, log, training, exit code."""
-    _die_with_parent()
     # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
     os.setpgrp()
-    directory = RunDir(Path(run_dir))
+    directory = RunDir(request.run_dir)
     with open(directory.log, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.exit(_train(directory, num_threads))
+    sys.exit(_train(directory, request))
 
 
-def _train(directory: RunDir, num_threads: int) -> int:
+def _train(directory: RunDir, request: RunRequest) -> int:
     import torch
 
     from lora_bench.benchmark import run_benchmark
     from lora_bench.config.resolve import from_yaml
 
-    torch.set_num_threads(num_threads)
-    limit_memory()
+    torch.set_num_threads(request.num_threads)
+    limit_memory(request.memory_share)
     with stop_on_signals() as stop:
         try:
-            run_benchmark(from_yaml(directory.config), directory, stop_requested=stop.is_requested)
+            run_benchmark(
+                from_yaml(directory.config),
+                directory,
+                command=request.command,
+                stop_requested=lambda: stop.is_requested() or is_orphan(),
+            )
         except RunInterrupted as err:
             print(err, flush=True)
             return EXIT_INTERRUPTED
+        except RunHeldError as err:
+            print(err, flush=True)
+            return EXIT_HELD
         except Exception:  # the run has recorded it; the log shows where
             traceback.print_exc()
             return EXIT_FAILED
@@ -143,24 +149,24 @@ def threads_per_run(num_slots: int, asked: int | None) -> int:
     return asked or max(1, len(os.sched_getaffinity(0)) // num_slots)
 
 
-def limit_memory() -> None:
-    """Caps this process at the memory that is free now.
+def is_orphan() -> bool:
+    """Whether the process that asked for this run is gone; the run then checkpoints and stops, to be taken up again."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
+
+
+def limit_memory(share: float = 1.0) -> None:
+    """Caps this process at its share of the memory that is free now, 5 % left to the others.
 
     A run that is too large then ends alone, as `oom`, instead of having the kernel pick a victim. Not with CUDA,
     whose driver maps far more than it uses.
     """
     import torch
 
-    from lora_bench.measure.memory import available_bytes
+    from lora_bench.measure.memory import available_bytes, data_bytes
 
     available = available_bytes()
     if available is not None and not torch.cuda.is_available():
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = int(0.95 * available) if hard == resource.RLIM_INFINITY else min(int(0.95 * available), hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-def _die_with_parent() -> None:
-    """When the controller dies its server dies with it; the run is then asked to checkpoint and stop."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        limit = data_bytes() + int(0.95 * share * available)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

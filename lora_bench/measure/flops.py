@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -10,8 +11,13 @@ from torch import nn
 from lora_bench.errors import MeasurementError
 
 
-def matrix_parameters(net: nn.Module) -> tuple[int, int]:
-    """Numbers in weights that take part in matrix products: (all, trained). Embedding look-ups are left out."""
+def matrix_parameters(net: nn.Module, *, per_sequence: Sequence[str] = ()) -> tuple[int, int]:
+    """Numbers in weights that take part in a product for every token: (all, trained).
+
+    Embedding look-ups are left out, and so is what stands below a module named in `per_sequence` (poolers, task
+    heads), which acts once on a sequence.
+    """
+    once = {f".{name}." for name in per_sequence}
     lookups = {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
     products = {
         id(module.weight)
@@ -19,7 +25,9 @@ def matrix_parameters(net: nn.Module) -> tuple[int, int]:
         if not isinstance(module, nn.Embedding) and isinstance(getattr(module, "weight", None), nn.Parameter)
     }
     total = trained = 0
-    for parameter in net.parameters():
+    for name, parameter in net.named_parameters():
+        if any(part in f".{name}." for part in once):
+            continue
         # A tied unembedding is a product as well as a look-up.
         if parameter.dim() < 2 or (id(parameter) in lookups and id(parameter) not in products):
             continue

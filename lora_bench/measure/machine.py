@@ -76,11 +76,14 @@ def source_commit() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest: str) -> Provenance:
-    """Where a result that is made now, by this process, comes from; digests are empty where nothing was loaded."""
+def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest: str, command: str = "") -> Provenance:
+    """Where a result that is made now comes from.
+
+    Digests are empty where nothing was loaded; the command is that of this process unless another asked for the run.
+    """
     commit, is_dirty = source_commit()
     return Provenance(
-        command=shlex.join(sys.orig_argv),
+        command=command or shlex.join(sys.orig_argv),
         commit=commit,
         is_dirty=is_dirty,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,6 +7,7 @@ kernel's number stands beside them.
 
 from __future__ import annotations
 
+import errno
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,15 @@ from torch.utils._pytree import tree_leaves
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+_CGROUP = Path("/sys/fs/cgroup")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "Cannot allocate memory",
+    "could not create a primitive",  # oneDNN, whose scratch memory was refused
+    "could not create a memory",
+)
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
@@ -95,8 +105,27 @@ def _status_bytes(field: str) -> int | None:
     return None
 
 
+def data_bytes() -> int:
+    """What this process counts against RLIMIT_DATA already; 0 where the kernel does not say."""
+    return _status_bytes("VmData") or 0
+
+
 def available_bytes() -> int | None:
-    """Memory that a new process can have without swapping; None where the kernel does not say."""
+    """Memory that a process here can still have without swapping, also in a container; None where nobody says."""
+    free = [value for value in (_host_available_bytes(), _cgroup_available_bytes()) if value is not None]
+    return min(free, default=None)
+
+
+def _cgroup_available_bytes() -> int | None:
+    """What the container's limit leaves (cgroup v2, memory.max and memory.current); None where there is none."""
+    try:
+        limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return int(limit) - int(used)
+    except (OSError, ValueError):
+        return None
+
+
+def _host_available_bytes() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -111,7 +140,6 @@ def is_out_of_memory(err: BaseException) -> bool:
     """Whether an exception says that memory ran out, on CUDA, in torch's CPU allocator or in Python."""
     if isinstance(err, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(err)
-    return isinstance(err, RuntimeError) and (
-        "can't allocate memory" in text or "not enough memory" in text or "bad_alloc" in text
-    )
+    if isinstance(err, OSError):
+        return err.errno == errno.ENOMEM
+    return isinstance(err, RuntimeError) and any(words in str(err) for words in _OUT_OF_MEMORY)

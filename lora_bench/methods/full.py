@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import nn
+from transformers.utils.logging import disable_progress_bar
 
 from lora_bench.methods.base import Method, Placed
 
@@ -22,6 +23,7 @@ class FullMethod(Method):
 
     def save(self, net: nn.Module, folder: Path) -> None:
         """The model folder that `from_pretrained` reads."""
+        disable_progress_bar()
         net.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
 
     def load(self, net: nn.Module, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 PyTorch's fused attention falls back to single operations where there is dropout, and its bf16 backward is slow on
 a CPU (a layer of MiniLM at 64 x 32 tokens takes 28 ms there and 4 ms here). This computes what the `eager`
-implementation of transformers computes, and keeps for the backward q, k, v, the probabilities and the dropout
-mask; the dropped probabilities are made again.
+implementation of transformers computes, and keeps for the backward q, k, v, the probabilities and the
+positions that were dropped.
 
 It holds the probabilities, which grow with the square of the length, so longer sequences go to `sdpa`.
 
@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
-from lora_bench.models.fast_dropout import apply_mask, draw_mask, is_drawable
+from lora_bench.models.fast_dropout import draw_dropped
 
 NAME = "lora_bench_cpu"
 """Name of this implementation in transformers' table of attention functions."""
@@ -37,34 +37,43 @@ class _Attention(torch.autograd.Function):
         ctx: Any, q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias: Tensor | None, scale: float, p: float
     ) -> Tensor:
         shape, num_keys = q_BHTD.shape, k_BHSD.shape[2]
-        q_GTD = torch.mul(q_BHTD, scale, out=torch.empty(shape, dtype=q_BHTD.dtype)).flatten(0, 1)
-        k_GSD, v_GSD = k_BHSD.flatten(0, 1), v_BHSD.flatten(0, 1)
+        # The scales of scores and of dropout go into the copies that q and v need anyway.
+        q_GTD, v_GSD = _scaled_heads(q_BHTD, scale), _scaled_heads(v_BHSD, 1 / (1 - p))
+        k_GSD = k_BHSD.flatten(0, 1)
         scores_GTS = torch.bmm(q_GTD, k_GSD.transpose(1, 2))
         if bias is not None:
             scores_GTS.view(*shape[:3], num_keys).add_(bias)
         weights_GTS = torch.softmax(scores_GTS, dim=-1)
-        mask, ctx.mask_scale = draw_mask(weights_GTS, p) if p > 0 else (None, 1.0)
-        dropped_GTS = weights_GTS if mask is None else apply_mask(weights_GTS, mask, ctx.mask_scale)
-        ctx.save_for_backward(q_GTD, k_GSD, v_GSD, weights_GTS, mask)
-        ctx.shape, ctx.scale = shape, scale
-        return torch.bmm(dropped_GTS, v_GSD).view(shape).transpose(1, 2).contiguous()
+        dropped = draw_dropped(weights_GTS.numel(), p) if p > 0 else None
+        ctx.save_for_backward(q_GTD, k_GSD, v_GSD, weights_GTS, dropped)
+        ctx.shape, ctx.scale, ctx.p = shape, scale, p
+        return torch.bmm(_zeroed(weights_GTS.clone(), dropped), v_GSD).view(shape).transpose(1, 2).contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BTHD: Tensor) -> tuple[Tensor | None, ...]:
-        q_GTD, k_GSD, v_GSD, weights_GTS, mask = ctx.saved_tensors
+        q_GTD, k_GSD, v_GSD, weights_GTS, dropped = ctx.saved_tensors
         grad_GTD = grad_BTHD.transpose(1, 2).flatten(0, 1)
-        grad_weights_GTS = torch.bmm(grad_GTD, v_GSD.transpose(1, 2))
-        dropped_GTS = weights_GTS
-        if mask is not None:
-            grad_weights_GTS = apply_mask(grad_weights_GTS, mask, ctx.mask_scale)
-            dropped_GTS = apply_mask(weights_GTS, mask, ctx.mask_scale)
-        grad_v_GSD = torch.bmm(dropped_GTS.transpose(1, 2), grad_GTD)
+        grad_weights_GTS = _zeroed(torch.bmm(grad_GTD, v_GSD.transpose(1, 2)), dropped)
         grad_scores_GTS = torch._softmax_backward_data(grad_weights_GTS, weights_GTS, -1, weights_GTS.dtype)
         grad_q_GTD = torch.bmm(grad_scores_GTS, k_GSD).mul_(ctx.scale)
         grad_k_GSD = torch.bmm(grad_scores_GTS.transpose(1, 2), q_GTD)
+        kept_GTS = _zeroed(weights_GTS.clone(), dropped)
+        grad_v_GSD = torch.bmm(kept_GTS.transpose(1, 2), grad_GTD).mul_(1 / (1 - ctx.p))
         grads_GXD = (grad_q_GTD, grad_k_GSD, grad_v_GSD)
         return *(grad.view(*ctx.shape[:2], *grad.shape[1:]) for grad in grads_GXD), None, None, None
+
+
+def _scaled_heads(x_BHTD: Tensor, scale: float) -> Tensor:
+    """`scale * x` as contiguous (G, T, D), in one pass."""
+    return torch.mul(x_BHTD, scale, out=torch.empty(x_BHTD.shape, dtype=x_BHTD.dtype)).flatten(0, 1)
+
+
+def _zeroed(x: Tensor, positions: Tensor | None) -> Tensor:
+    """`x` itself, which is contiguous, with zeros at these flat positions."""
+    if positions is not None:
+        x.view(-1).index_fill_(0, positions, 0)
+    return x
 
 
 def attend(
@@ -108,9 +117,7 @@ def use_fast_attention(net: PreTrainedModel) -> bool:
 def _is_ours(
     module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, dropout: float, options: dict[str, Any]
 ) -> bool:
-    if query.device.type != "cpu" or query.dtype != key.dtype or torch.is_autocast_enabled("cpu"):
-        return False
-    if dropout > 0 and not is_drawable(query, dropout):
+    if query.device.type != "cpu" or query.dtype != key.dtype or torch.is_autocast_enabled("cpu") or dropout >= 1:
         return False
     # With dropout sdpa holds the probabilities too, whatever the length.
     if dropout == 0 and key.shape[2] > MAX_KEYS:

@@ -1,49 +1,56 @@
-"""Dropout for the CPU at a sixth of the cost: 16 random bits for each number, cut from 64-bit words.
+"""Dropout for the CPU that draws the distances between dropped numbers, not one decision for each number.
 
-PyTorch draws a CPU mask one Bernoulli number at a time, which took a quarter of a bf16 training step of MiniLM. Here
-one call of the same generator fills whole words, and each decides about four numbers. So the probability is
-a multiple of 2^-16 (0.1 becomes 0.100006); what is kept is scaled by its exact inverse, so expectations stay.
+Under dropout with probability p the runs of kept numbers are geometrically distributed, so p N uniform numbers
+describe a mask of N; they become distances by inversion (Devroye, "Non-Uniform Random Variate Generation", 1986,
+X.2). The masks have exactly dropout's distribution, up to the 24 bits of a uniform number. PyTorch asks the generator
+N times, one after the other: a quarter of a bf16 training step of MiniLM was spent there. What is kept for the
+backward pass is the list of positions.
+
 Masks follow `torch.manual_seed` and the saved state of the generator, but are not PyTorch's for the same seed.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LEVELS = 2**16
-"""Values of the 16 bits that decide about one number."""
 
-
-def draw_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
-    """Zeros (with probability `p`) and ones of this shape and dtype, and the scale for what is kept."""
-    num_dropped = round(p * LEVELS)
-    words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: like.numel()].view(like.shape)
-    mask = torch.ge(bits, num_dropped - LEVELS // 2, out=torch.empty(like.shape, dtype=like.dtype))
-    return mask, LEVELS / (LEVELS - num_dropped)
-
-
-def apply_mask(x: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """`scale * x * mask` in one pass, rounded once: 1 / 0.9 written into a bf16 mask would be 0.16 % too small."""
-    return torch.addcmul(torch.zeros((), dtype=x.dtype), x, mask, value=scale)
+def draw_dropped(count: int, p: float) -> Tensor:
+    """Positions in `range(count)` that are dropped, each with probability `p` in (0, 1); ascending, int64."""
+    expected = count * p
+    # Six standard deviations more than are needed on average, so that one round is enough.
+    uniform = torch.rand(int(expected + 6 * math.sqrt(expected)) + 10)
+    kept_between = uniform.neg_().add_(1).log_().div_(math.log1p(-p))
+    positions = kept_between.to(torch.int64).add_(1).cumsum(0).sub_(1)
+    end = int(positions[-1]) + 1
+    if end < count:
+        return torch.cat([positions, draw_dropped(count - end, p) + end])
+    return positions[: int(torch.searchsorted(positions, count))]
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        mask, ctx.scale = draw_mask(x, p)
-        ctx.save_for_backward(mask)
-        return apply_mask(x, mask, ctx.scale)
+        dropped, ctx.scale = draw_dropped(x.numel(), p), 1 / (1 - p)
+        ctx.save_for_backward(dropped)
+        return drop(x, dropped, ctx.scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        return apply_mask(grad, mask, ctx.scale), None
+        (dropped,) = ctx.saved_tensors
+        return drop(grad, dropped, ctx.scale), None
+
+
+def drop(x: Tensor, dropped: Tensor, scale: float) -> Tensor:
+    """A contiguous copy of `x` times `scale`, with zeros at these positions of its flat order."""
+    kept = x.contiguous() * scale
+    kept.view(-1).index_fill_(0, dropped, 0)
+    return kept
 
 
 class FastDropout(nn.Dropout):
@@ -51,15 +58,10 @@ class FastDropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape and dtype; the input itself in eval mode."""
-        if not self.training or not is_drawable(x, self.p):
+        if not self.training or not 0 < self.p < 1 or x.device.type != "cpu":
             return super().forward(x)
         dropped: Tensor = _Dropout.apply(x, self.p)  # type: ignore[no-untyped-call]  # torch declares it so
         return dropped
-
-
-def is_drawable(x: Tensor, p: float) -> bool:
-    """Whether `draw_mask` can serve: on a CPU, and `p` neither 0 nor 1 after rounding to 16 bits."""
-    return x.device.type == "cpu" and 0 < round(p * LEVELS) < LEVELS
 
 
 def use_fast_dropout(net: nn.Module) -> int:

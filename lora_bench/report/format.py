@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from lora_bench.report.statistics import Estimate
 
 MINUS = "−"
@@ -46,12 +48,14 @@ def ratio_text(ratio: float | None) -> str:
     return f"{ratio:.2g}×" if 1e-4 <= ratio < 0.1 else f"{_three_digits(ratio)}×" if ratio >= 0.1 else f"{ratio:.1e}×"
 
 
-def score_text(value: float) -> str:
+def score_text(value: float | None) -> str:
     """Three decimals: finer than any interval over a few thousand items."""
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{value:.3f}".replace("-", MINUS)
 
 
-def interval_text(low: float, high: float) -> str:
+def interval_text(low: float | None, high: float | None) -> str:
     """`[0.593, 0.721]`."""
     return f"[{score_text(low)}, {score_text(high)}]"
 

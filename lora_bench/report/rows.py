@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,9 @@ def _quality(finished: Sequence[Record]) -> Estimate | None:
     if not scores:
         return None
     if len(scores) == 1:
-        return Estimate(scores[0].value, scores[0].ci_low, scores[0].ci_high)
+        # An end that is not there (a mean of one item) is drawn as endless.
+        low, high = scores[0].ci_low, scores[0].ci_high
+        return Estimate(scores[0].value, -math.inf if low is None else low, math.inf if high is None else high)
     return mean_interval([score.value for score in scores])
 
 

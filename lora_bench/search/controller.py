@@ -6,6 +6,8 @@ any moment and started again with the same command, it goes on.
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -174,7 +176,12 @@ class Controller:
     def _start(self, member: Member) -> None:
         study, executor = self._question.study, self._question.config.executor
         member.write_config()
-        request = RunRequest(member.run_dir.path, threads_per_run(study.n_jobs, executor.threads_per_run))
+        request = RunRequest(
+            member.run_dir.path,
+            threads_per_run(study.n_jobs, executor.threads_per_run),
+            memory_share=1 / study.n_jobs,
+            command=shlex.join(sys.orig_argv),
+        )
         member.handle = self._executor.submit(request)
         member.state = "running"
         self._watches[member.handle] = Watch(member.run_dir, self._pruner.metric)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_bench.execution import Outcome
-from lora_bench.execution.local import EXIT_INTERRUPTED
+from lora_bench.execution.local import EXIT_HELD, EXIT_INTERRUPTED
 from lora_bench.recorder import record_failure
 from lora_bench.search.trials import Member
 
@@ -25,11 +25,16 @@ def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> st
     if reason is None and outcome.exit_code == EXIT_INTERRUPTED:
         member.state = "interrupted"
         return "stopped after a checkpoint; the same command goes on"
+    if outcome.exit_code == EXIT_HELD:
+        # Another command began the same run in the moment between looking and starting; it is waited for.
+        member.state = "waiting"
+        return "another process has just begun it"
     said = reason or (outcome.reason if outcome.exit_code else "its process ended without a result")
     member.num_deaths += 1
     if member.num_deaths <= MAX_RETRIES:
         member.state = "waiting"
         return f"{said}; retry {member.num_deaths} of {MAX_RETRIES}"
     member.state = "failed"
-    record_failure(member.load_config(), member.run_dir, f"no result after {MAX_RETRIES + 1} tries: {said}")
+    with member.run_dir.hold():
+        record_failure(member.load_config(), member.run_dir, f"no result after {MAX_RETRIES + 1} tries: {said}")
     return f"failed: {said}"

@@ -45,9 +45,13 @@ class Member:
         return self.config
 
     def write_config(self) -> None:
-        """Makes the directory, with the configuration that its process will read."""
-        if not self.run_dir.config.exists():
-            rundir.write_text(self.run_dir.config, to_yaml(self.load_config()))
+        """Makes the directory, with the configuration that its process will read.
+
+        One that was begun and not finished takes this command's infrastructure: another cache, another store.
+        """
+        text = to_yaml(self.load_config())
+        if not self.run_dir.config.exists() or self.run_dir.config.read_text(encoding="utf-8") != text:
+            rundir.write_text(self.run_dir.config, text)
 
 
 @dataclass

@@ -50,7 +50,7 @@ class StudyView:
         """One line about one run."""
         result = member.run_dir.read_result() if member.state in ENDED else None
         score = result.score(result.headline) if result is not None else None
-        quality = f", {score.name} {score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score else ""
+        quality = f", {score.name} {score.value:.3f} {score.interval_text()}" if score else ""
         self._console.print(f"{member.run_dir.path.name}: {text}{quality}", highlight=False, soft_wrap=True)
 
     def tracked(self, report: SyncReport) -> None:

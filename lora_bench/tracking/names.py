@@ -67,6 +67,7 @@ def timing_metrics(timing: Timing) -> dict[str, float | None]:
         "time/load_s": timing.load_s,
         "time/train_s": timing.train_s,
         "time/eval_s": timing.eval_s,
+        "time/generate_s": timing.generate_s,
         "time/step_median_ms": timing.step_median_ms,
         "time/step_p10_ms": timing.step_p10_ms,
         "time/step_p90_ms": timing.step_p90_ms,
@@ -84,6 +85,6 @@ def size_metrics(sizes: Sizes) -> dict[str, float | None]:
         "parameters/trainable_count": sizes.trainable_parameters,
         "parameters/adapter_count": sizes.adapter_parameters,
         "parameters/head_count": sizes.head_parameters,
-        "checkpoint/weights_mib": sizes.weights_bytes / MIB,
-        "checkpoint/resume_mib": sizes.resume_bytes / MIB,
+        "checkpoint/weights_mib": sizes.weights_bytes / MIB if sizes.weights_bytes is not None else None,
+        "checkpoint/resume_mib": sizes.resume_bytes / MIB if sizes.resume_bytes is not None else None,
     }

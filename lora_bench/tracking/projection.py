@@ -186,7 +186,7 @@ def _sentence(result: RunResult) -> str:
     score = result.score(result.headline)
     if score is None:
         return f"{result.method} on {result.task}: {result.status}" + (f", {result.error}" if result.error else "")
-    interval = f"[{score.ci_low:.4g}, {score.ci_high:.4g}]"
+    interval = score.interval_text(".4g")
     return f"{result.method} on {result.task}: {score.name} {score.value:.4g} {interval} over {score.num_items} items"
 
 

@@ -68,7 +68,7 @@ def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | No
         try:
             state = _load(path, config_digest)
         except (OSError, ValueError) as err:
-            notes.append(f"checkpoint {path.name} is damaged ({err}) and was passed over for the one before it")
+            notes.append(f"checkpoint {path.name} is damaged ({err}) and was passed over")
             continue
         return state, notes
     return None, notes

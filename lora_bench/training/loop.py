@@ -5,13 +5,16 @@ It is given everything it works on and knows nothing of trackers, studies or ter
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lora_bench.config.schema import TaskKind, TrainingConfig
@@ -38,14 +41,17 @@ class Progress:
     status: str = "running"
     steps: int = 0
     last_loss: float | None = None
+    error: str | None = None
+    phase: str = "training"
+    """`training` or `evaluation`: where an exception came from."""
     step_s: list[float] = field(default_factory=list)
     step_tokens: list[int] = field(default_factory=list)
     padded_tokens: int = 0
     untimed_steps: list[int] = field(default_factory=list)
     train_s: float = 0.0
     eval_s: float = 0.0
+    generate_s: float = 0.0
     memory: dict[str, int] = field(default_factory=dict)
-    num_resumes: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ class Loop:
         """
         first_step = self._resume()
         job, progress = self._job, self.progress
+        if progress.status in ("diverged", "pruned"):
+            return progress  # killed between this end and its record
         job.observer.on_start(num_steps=job.training.max_steps, first_step=first_step)
         self._net.train()
         self._reset_peaks()
@@ -96,14 +104,16 @@ class Loop:
             loss, norm = self._timed_step(step)
             progress.steps, progress.last_loss = step + 1, loss
             if not math.isfinite(loss) or not math.isfinite(norm):
-                progress.status = "diverged"
+                self._diverge(f"loss {loss} and gradient norm {norm} at step {step + 1}")
                 job.observer.on_log(step + 1, self._train_metrics(step, loss, norm))
                 break
             if self._after_step(step, loss, norm):
                 progress.status = "pruned"
                 break
+            if progress.status == "diverged":
+                break
         else:
-            progress.status = "finished"
+            progress.status = "finished" if progress.status == "running" else progress.status
         self._note_peak("train")
         if progress.status != "diverged" and not self._has_evaluated:
             # A resume from the very last checkpoint has trained nothing; its predictions are still wanted.
@@ -120,24 +130,40 @@ class Loop:
         return path
 
     def largest_micro_batch(self) -> int | None:
-        """After running out of memory: the largest micro-batch whose forward and backward pass fit, or None.
+        """After running out of memory in training: the largest micro-batch that fits, or None.
 
-        Tries the divisors of the batch, from half of what failed downwards, on the longest items of the plan.
+        Tries the divisors of the batch, from half of what failed downwards, on the longest items of the plan, with
+        real steps: the run is over, its weights are not kept.
         """
         training = self._job.training
         failed = training.micro_batch_size or training.batch_size
-        items = self._plan.batch(self._memory_step)
+        self._net.train()
         for size in (size for size in range(failed // 2, 0, -1) if training.batch_size % size == 0):
-            self._job.net.zero_grad(set_to_none=True)
             try:
-                batch = self._to_device(collate(self._job.split, items[:size], pad_id=self._job.pad_id, side="right"))
-                self._backend.backward(summed_loss(self._net, batch, self._job.kind) / training.batch_size)
-            except (RuntimeError, MemoryError) as err:
+                self._clear_gradients()
+                # Two micro-batches, so that gradients lie beside activations; two steps, so that all state exists.
+                parts = split_micro_batches(self._plan.batch(self._memory_step), size)[:2]
+                for _ in range(2):
+                    self._step(0, [self._collate(part) for part in parts])
+            except Exception as err:
                 if not memory.is_out_of_memory(err):
                     raise
                 continue
             return size
         return None
+
+    def _clear_gradients(self) -> None:
+        self._job.net.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if self._backend.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _diverge(self, how: str) -> None:
+        self.progress.status, self.progress.error = (
+            "diverged",
+            f"diverged: {how}; a lower training.lr is the usual cure",
+        )
 
     def _after_step(self, step: int, loss: float, norm: float) -> bool:
         """Logs, evaluates, checkpoints; whether to stop here."""
@@ -149,6 +175,8 @@ class Loop:
         if is_last or (training.eval_every and done % training.eval_every == 0):
             wants_stop = self._evaluate(done) and not is_last
         interrupted = job.stop_requested() and not is_last
+        if self.progress.status == "diverged":
+            return False
         if interrupted or (training.checkpoint_every and (done % training.checkpoint_every == 0) and not is_last):
             self.checkpoint()
         if interrupted:
@@ -158,7 +186,7 @@ class Loop:
     def _timed_step(self, step: int) -> tuple[float, float]:
         micro_batches = self._micro_batches(step)
         counted = self._job.split.lengths[self._plan.batch(step)]
-        is_memory_step = step == self._memory_step and self._backend.device.type == "cpu"
+        is_memory_step = step == self._memory_step
         self._backend.synchronise()
         start = time.perf_counter()
         if is_memory_step:
@@ -204,14 +232,20 @@ class Loop:
     def _step_with_memory(self, step: int, micro_batches: list[dict[str, Tensor]]) -> tuple[float, float]:
         """The same step under a count of live bytes; the numbers it computes are the same."""
         weights = [*self._job.net.parameters(), *self._job.net.buffers()]
-        state = [value for value in checkpoint.optimizer_tensors(self._raw_optimizer).values()]
-        own_masters = [p for p in self._masters.parameters if not any(p is weight for weight in weights)]
-        inputs = [tensor for batch in micro_batches for tensor in batch.values()]
-        with memory.LiveBytes([*weights, *state, *own_masters, *inputs]) as live:
-            watch = _Watch(live, [*weights, *own_masters])
+        known = {id(weight) for weight in weights}
+        own_masters = [master for master in self._masters.parameters if id(master) not in known]
+        if self._backend.device.type == "cuda":
+            watch = _Watch(lambda: torch.cuda.memory_allocated(self._backend.device), [*weights, *own_masters])
             outcome = self._step(step, micro_batches, watch)
+        else:
+            state = checkpoint.optimizer_tensors(self._raw_optimizer).values()
+            inputs = [tensor for batch in micro_batches for tensor in batch.values()]
+            with memory.LiveBytes([*weights, *state, *own_masters, *inputs]) as live:
+                watch = _Watch(lambda: live.current_bytes, [*weights, *own_masters])
+                outcome = self._step(step, micro_batches, watch)
+            self.progress.memory["peak_tensor_bytes"] = live.peak_bytes
+        state = checkpoint.optimizer_tensors(self._raw_optimizer).values()
         self.progress.memory |= {
-            "peak_tensor_bytes": live.peak_bytes,
             "weight_bytes": memory.storage_bytes(weights),
             "gradient_bytes": watch.gradient_bytes,
             "optimizer_bytes": memory.storage_bytes([*state, *own_masters]),
@@ -220,11 +254,11 @@ class Loop:
         return outcome
 
     def _micro_batches(self, step: int) -> list[dict[str, Tensor]]:
-        job = self._job
-        parts = split_micro_batches(self._plan.batch(step), job.training.micro_batch_size)
-        return [self._to_device(collate(job.split, part, pad_id=job.pad_id, side="right")) for part in parts]
+        parts = split_micro_batches(self._plan.batch(step), self._job.training.micro_batch_size)
+        return [self._collate(part) for part in parts]
 
-    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _collate(self, items: NDArray[np.int64]) -> dict[str, Tensor]:
+        batch = collate(self._job.split, items, pad_id=self._job.pad_id, side="right")
         return {name: tensor.to(self._backend.device) for name, tensor in batch.items()}
 
     def _train_metrics(self, step: int, loss: float, norm: float) -> dict[str, float]:
@@ -240,8 +274,12 @@ class Loop:
     def _evaluate(self, done: int) -> bool:
         self._note_peak("train")
         start = time.perf_counter()
+        self.progress.phase = "evaluation"
         metrics = self._job.evaluate()
+        self.progress.phase = "training"
         self._has_evaluated = True
+        if not all(math.isfinite(value) for value in metrics.values()):
+            self._diverge(f"an evaluation after step {done} gave {metrics}")
         self._backend.synchronise()
         self.progress.eval_s += time.perf_counter() - start
         self._note_peak("eval")
@@ -283,23 +321,26 @@ class Loop:
         checkpoint.restore_optimizer(self._raw_optimizer, state.tensors)
         checkpoint.restore_generators(state.tensors)
         self.progress = Progress(**state.scalars)
-        self.progress.num_resumes += 1
+        # As at the start, the first steps are slow: memory is allocated and kernels are chosen anew.
+        cold = range(state.step, state.step + self._job.training.warmup_timing_steps)
+        self.progress.untimed_steps.extend(cold)
+        self._job.observer.on_note(f"resumed from the checkpoint of step {state.step}")
         return state.step
 
 
 class _Watch:
     """Reads the count of live bytes at the two moments of a step that define its parts."""
 
-    def __init__(self, live: memory.LiveBytes, parameters: list[Tensor]) -> None:
-        self._live = live
+    def __init__(self, live_bytes: Callable[[], int], parameters: list[Tensor]) -> None:
+        self._live_bytes = live_bytes
         self._parameters = parameters
-        self._before_bytes = live.current_bytes
+        self._before_bytes = live_bytes()
         self.activation_bytes = 0
         self.gradient_bytes = 0
 
     def after_forward(self) -> None:
         """What the first forward pass keeps for its backward pass."""
-        self.activation_bytes = self.activation_bytes or self._live.current_bytes - self._before_bytes
+        self.activation_bytes = self.activation_bytes or self._live_bytes() - self._before_bytes
 
     def after_backward(self) -> None:
         """Gradients of the network and of the masters, all of which exist now."""

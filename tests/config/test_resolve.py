@@ -54,7 +54,7 @@ def test_equal_placements_are_one_whatever_they_were_called():
 
 def test_digest_leaves_infrastructure_out_and_takes_the_rest_in():
     base = config_digest(resolve(compose_config([])))
-    same = ["paths.root=/tmp/x", "study.n_jobs=2", "tracking=none", "executor.threads_per_run=1", "again=true"]
+    same = ["paths.root=/tmp/x", "study.n_jobs=2", "tracking=none", "executor.threads_per_run=1", "again=2"]
     assert config_digest(resolve(compose_config(same))) == base
     for word in ("seed=1", "lora.r=4", "training.lr=1e-4", "task.num_train=100", "training.dtype=fp32"):
         assert config_digest(resolve(compose_config([word]))) != base

@@ -43,7 +43,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, name, damage):
     assert state is not None
     assert state.step == 2
     assert "step-00000004 is damaged" in notes[0]
-    assert "the one before it" in notes[0]
+    assert "was passed over" in notes[0]
 
 
 def test_a_half_written_checkpoint_is_not_one(tmp_path):

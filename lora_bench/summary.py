@@ -1,0 +1,101 @@
+"""From what a run has counted on its way to the parts of its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora_bench.config.schema import Dtype, RunConfig
+from lora_bench.measure import flops
+from lora_bench.measure.timing import summarise_steps
+from lora_bench.methods import Method, Placed
+from lora_bench.records import MemoryProfile, Sizes, Timing
+from lora_bench.tasks import TaskData
+from lora_bench.tasks.encode import EncodedSplit
+from lora_bench.training.loop import Progress
+
+TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
+
+ORIGINAL_HEAD = "original_module"
+"""Where PEFT keeps an unused copy of the head; it is no parameter of the adapted model."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What loading gives: everything that training, evaluation and the record work on."""
+
+    net: nn.Module
+    method: Method
+    placed: Placed
+    data: TaskData
+    train: EncodedSplit
+    eval: EncodedSplit
+    tokenizer: Any
+    load_s: float
+    rss_bytes: int | None
+    notes: list[str]
+
+
+def count_parameters(prepared: Prepared) -> Sizes:
+    """The counts; bytes are None until something was written."""
+    trained = sum(parameter.numel() for parameter in prepared.method.trained(prepared.net).values())
+    head = prepared.method.num_head(prepared.net, prepared.placed)
+    return Sizes(
+        total_parameters=sum(
+            parameter.numel()
+            for name, parameter in prepared.net.named_parameters()
+            if ORIGINAL_HEAD not in name.split(".")
+        ),
+        trainable_parameters=trained,
+        adapter_parameters=trained - head,
+        head_parameters=head,
+        weights_bytes=None,
+        resume_bytes=None,
+    )
+
+
+def summarise_memory(progress: Progress, *, rss_after_load_bytes: int | None) -> MemoryProfile | None:
+    """What training has found; None when it ended before the measured step."""
+    found: dict[str, Any] = dict.fromkeys(("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes"))
+    found |= {name: value for name, value in progress.memory.items() if name in MemoryProfile.__dataclass_fields__}
+    if "peak_train_allocated_bytes" in progress.memory:
+        found["peak_tensor_bytes"] = progress.memory["peak_train_allocated_bytes"]
+    if "peak_tensor_bytes" not in found:
+        return None
+    return MemoryProfile(**found, rss_after_load_bytes=rss_after_load_bytes)
+
+
+def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) -> Timing:
+    """Wall times by phase, step times and rates. Measures the machine's own rate here and now."""
+    # The step that counts live bytes runs slower; it is no step time.
+    untimed = set(progress.untimed_steps)
+    kept = [index for index in range(len(progress.step_s)) if index not in untimed]
+    times = summarise_steps(
+        [progress.step_s[index] for index in kept],
+        [progress.step_tokens[index] for index in kept],
+        num_warmup=config.training.warmup_timing_steps,
+    )
+    device = next(prepared.net.parameters()).device
+    numbers = flops.matrix_parameters(prepared.net, per_sequence=[*prepared.placed.head_modules, "pooler"])
+    per_token = flops.flops_per_token(*numbers)
+    peak = flops.peak_flops_per_s(TORCH_DTYPES[config.training.dtype], device)
+    achieved = per_token * times.tokens_per_s if times.tokens_per_s else None
+    return Timing(
+        load_s=prepared.load_s,
+        train_s=progress.train_s,
+        eval_s=progress.eval_s,
+        generate_s=progress.generate_s,
+        step_median_ms=times.median_ms,
+        step_p10_ms=times.p10_ms,
+        step_p90_ms=times.p90_ms,
+        num_timed_steps=times.num_timed,
+        tokens_per_s=times.tokens_per_s,
+        padding_fraction=1 - sum(progress.step_tokens) / progress.padded_tokens if progress.padded_tokens else 0.0,
+        flops_per_token=per_token,
+        achieved_flops_per_s=achieved,
+        peak_flops_per_s=peak,
+        utilisation=achieved / peak if achieved else None,
+    )
