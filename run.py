@@ -9,10 +9,10 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from lora_bench.config.overrides import check_overrides
-from lora_bench.config.resolve import resolve
+from lora_bench.config.overrides import quote_values
 from lora_bench.config.store import register_schemas
 from lora_bench.errors import ConfigError, LoraBenchError
+from lora_bench.preflight import check_words
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -20,15 +20,15 @@ def compose_and_run(composed: DictConfig) -> None:
     """Called by Hydra with the composed configuration, without -m; with -m our sweeper is called instead."""
     from lora_bench.single import run_single
 
-    sys.exit(told(lambda: run_single(resolve(composed))))
+    sys.exit(told(lambda: run_single(composed)))
 
 
 def main() -> int:
     """Checks every word of the command line first, so that all faults are said at once."""
     register_schemas()
+    sys.argv[1:] = quote_values(sys.argv[1:])
     arguments = get_args_parser().parse_args()
-    if faults := check_overrides(arguments.overrides, is_sweep=arguments.multirun):
-        raise ConfigError(faults)
+    check_words(arguments.overrides, is_sweep=arguments.multirun)
     compose_and_run()
     return 0
 
@@ -40,6 +40,9 @@ def told(action: Callable[[], int]) -> int:
     except LoraBenchError as err:
         print(err, file=sys.stderr)
         return 2 if isinstance(err, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

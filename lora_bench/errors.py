@@ -39,10 +39,14 @@ class Fault:
 
 
 class ConfigError(LoraBenchError, ValueError):
-    """A configuration cannot run; carries every fault found, not only the first."""
+    """A configuration cannot run; carries every fault found, not only the first.
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
+    `unfinished` is the typed configuration with these faults, for whoever looks for further ones.
+    """
+
+    def __init__(self, faults: Sequence[Fault], *, unfinished: object = None) -> None:
+        self.faults = tuple(dict.fromkeys(faults))
+        self.unfinished = unfinished
         super().__init__(self.faults)
 
     def __str__(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lora_bench.config.overrides import check_overrides, compose_config, first_value, key_of
+from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig, TaskConfig
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models import check_weights, placement_faults, read_architecture
@@ -21,16 +23,43 @@ def check_run(config: RunConfig) -> None:
     Raises:
         ConfigError: With every fault found.
     """
-    weight_faults = check_weights(config.model, kind=config.task.kind, cache=cache_folder(config))
-    faults = [
-        *_task_faults(config.task),
-        *weight_faults,
-        *_placement_faults(config, is_model_readable=not weight_faults),
-        *_folder_faults("paths.root", root_folder(config)),
-        *_folder_faults("paths.cache", cache_folder(config)),
-    ]
+    faults = _find_faults(config)
     if faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
+        raise ConfigError(faults)
+
+
+def check_built(build: Callable[[], RunConfig]) -> RunConfig:
+    """Builds a configuration and checks the run: faults of its values and of what it asks for come together.
+
+    Raises:
+        ConfigError: With every fault found.
+    """
+    try:
+        config = build()
+    except ConfigError as err:
+        further = _find_faults(err.unfinished, known=err.faults) if isinstance(err.unfinished, RunConfig) else []
+        raise ConfigError([*err.faults, *further]) from err
+    check_run(config)
+    return config
+
+
+def check_words(overrides: Sequence[str], *, is_sweep: bool) -> None:
+    """Checks the words of a command line; where some are wrong, what the others ask for is looked at as well.
+
+    Raises:
+        ConfigError: With every fault found.
+    """
+    faults = check_overrides(overrides, is_sweep=is_sweep)
+    if not faults:
+        return
+    wrong = {fault.key for fault in faults}
+    try:
+        words = [first_value(word) for word in overrides if not {word, key_of(word)} & wrong]
+        words = [word for word in words if "interval(" not in word]
+        check_built(lambda: resolve(compose_config(words)))
+    except ConfigError as err:
+        faults.extend(err.faults)
+    raise ConfigError(faults)
 
 
 def root_folder(config: RunConfig) -> Path:
@@ -41,6 +70,19 @@ def root_folder(config: RunConfig) -> Path:
 def cache_folder(config: RunConfig) -> Path:
     """Where converted weights and tokenised texts are."""
     return Path(config.paths.cache).expanduser().absolute()
+
+
+def _find_faults(config: RunConfig, known: Sequence[Fault] = ()) -> list[Fault]:
+    """Further faults than those that are known; what a known one spoils is not looked at."""
+    spoilt = {fault.key.split(".")[0] for fault in known}
+    weight_faults = check_weights(config.model, kind=config.task.kind, cache=cache_folder(config))
+    return [
+        *([] if "task" in spoilt else _task_faults(config.task)),
+        *([] if "model" in spoilt else weight_faults),
+        *_placement_faults(config, is_model_readable=not weight_faults and "model" not in spoilt),
+        *_folder_faults("paths.root", root_folder(config)),
+        *_folder_faults("paths.cache", cache_folder(config)),
+    ]
 
 
 def _task_faults(task: TaskConfig) -> list[Fault]:

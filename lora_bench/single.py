@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from omegaconf import DictConfig
 from rich.console import Console
 
+from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
 from lora_bench.errors import RunInterrupted
 from lora_bench.naming import run_dir_for
-from lora_bench.preflight import check_run, root_folder
+from lora_bench.preflight import check_built, root_folder
 from lora_bench.report import render_comparison
 from lora_bench.rundir import RunDir
 from lora_bench.tracking import load_tracker
@@ -15,14 +17,14 @@ from lora_bench.tracking import load_tracker
 EXIT_INTERRUPTED = 130
 
 
-def run_single(config: RunConfig) -> int:
+def run_single(composed: DictConfig) -> int:
     """Trains once and shows the result, or shows what is recorded already; returns the exit code.
 
     Raises:
         ConfigError: With every fault found before a weight was loaded.
     """
     console = Console()
-    check_run(config)
+    config = check_built(lambda: resolve(composed))
     run_dir = run_dir_for(config, root_folder(config))
     console.print(f"run {run_dir.path}", highlight=False, soft_wrap=True)
     if run_dir.result.exists() and (recorded := run_dir.read_result()) is not None and recorded.status != "failed":

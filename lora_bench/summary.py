@@ -81,7 +81,8 @@ def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) 
     device = next(prepared.net.parameters()).device
     numbers = flops.matrix_parameters(prepared.net, per_sequence=[*prepared.placed.head_modules, "pooler"])
     per_token = flops.flops_per_token(*numbers)
-    peak = flops.peak_flops_per_s(TORCH_DTYPES[config.training.dtype], device)
+    # Where memory ran out there is none left for measuring either.
+    peak = flops.peak_flops_per_s(TORCH_DTYPES[config.training.dtype], device) if progress.status != "oom" else None
     achieved = per_token * times.tokens_per_s if times.tokens_per_s else None
     return Timing(
         load_s=prepared.load_s,
@@ -97,5 +98,5 @@ def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) 
         flops_per_token=per_token,
         achieved_flops_per_s=achieved,
         peak_flops_per_s=peak,
-        utilisation=achieved / peak if achieved else None,
+        utilisation=achieved / peak if achieved and peak else None,
     )

@@ -269,7 +269,7 @@ def test_a_real_allocation_failure_is_told_as_oom(tiny, tmp_path):
         "import resource, torch\n"
         "import lora_bench.benchmark, lora_bench.execution.warm\n"
         "used = int(open('/proc/self/statm').read().split()[5]) * 4096\n"
-        "resource.setrlimit(resource.RLIMIT_DATA, (used + 700 * 2**20, -1))\n" + CHILD
+        "resource.setrlimit(resource.RLIMIT_DATA, (used + 900 * 2**20, -1))\n" + CHILD
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(run_dir.path)],
@@ -281,4 +281,4 @@ def test_a_real_allocation_failure_is_told_as_oom(tiny, tmp_path):
     result = RunDir(Path(run_dir.path)).read_result()
     assert result is not None
     assert result.status == "oom"
-    assert result.details["largest_micro_batch"] in (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    assert result.details["largest_micro_batch"] in (1, 2, 4, 8, 16, 32, 64, 128, 256), result.error

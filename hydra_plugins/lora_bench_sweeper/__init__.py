@@ -21,14 +21,14 @@ class LoraBenchSweeper(Sweeper):
         """Runs the sweep and ends the program with its exit code."""
         from rich.console import Console
 
-        from lora_bench.errors import LoraBenchError
+        from lora_bench.errors import ConfigError, LoraBenchError
         from lora_bench.search.sweep import sweep
 
         try:
             code = sweep(arguments, console=Console())
         except LoraBenchError as err:
             print(err, file=sys.stderr)
-            code = 2
+            code = 2 if isinstance(err, ConfigError) else 1
         sys.exit(code)
 
 

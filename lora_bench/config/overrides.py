@@ -33,6 +33,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return compose("config", list(overrides))
+    except HydraException as err:
+        raise ConfigError([Fault("configuration", f"cannot be composed: {str(err).splitlines()[0]}")]) from err
     finally:
         GlobalHydra.instance().hydra = outer
 
@@ -50,7 +52,12 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
     for item in [item for item in parsed if item.key_or_group == "sweeps"]:
         parsed.remove(item)
         faults.extend(_sweeps_faults(item, is_sweep=is_sweep))
-    ours = [item for item in parsed if not item.is_hydra_override() and not item.is_delete()]
+    ours = [item for item in parsed if not item.is_hydra_override()]
+    for item in [item for item in ours if item.is_delete()]:
+        ours.remove(item)
+        faults.append(
+            Fault(item.key_or_group, "cannot be taken away; set it to another value, or to null where it may be")
+        )
     choices = [item for item in ours if _is_group(item.key_or_group)]
     wrong: dict[str, list[Fault]] = {}
     for item in choices:
@@ -59,7 +66,7 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
             faults.extend(of_choice)
     # What a wrong choice would have brought is unknown, so its keys are not judged.
     choices = [item for item in choices if item.key_or_group not in wrong]
-    values = [item for item in ours if not _is_group(item.key_or_group) and not item.is_add()]
+    values = [item for item in ours if not _is_group(item.key_or_group)]
     values = [item for item in values if item.key_or_group.split(".")[0] not in wrong]
     trees = [_compose_choices(choices, variant) for variant in range(max(map(_num_values, choices), default=1))]
     for item in values:
@@ -67,6 +74,42 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
         if all(found):
             faults.extend(found[0])
     return faults
+
+
+def key_of(word: str) -> str:
+    """`lora.r` of `lora.r=1,4`, `+lora.r=1` and `~lora.r`."""
+    return word.lstrip("+~").split("=", 1)[0]
+
+
+def first_value(word: str) -> str:
+    """The word with the first value of its sweep; a plain word, or one whose values are drawn, as it is.
+
+    Raises:
+        ConfigError: If it has no meaning.
+    """
+    (item,) = parse([word])
+    is_listed = item.is_sweep_override() and not item.is_interval_sweep()
+    return f"{item.key_or_group}={split_values(item)[0]}" if is_listed else word
+
+
+def quote_values(words: Sequence[str]) -> list[str]:
+    """The words, with values that Hydra's grammar cannot read (`~/x`, `größe`, `a (1).csv`) quoted for it."""
+    parser = OverridesParser.create()
+
+    def is_readable(word: str) -> bool:
+        try:
+            parser.parse_override(word)
+        except HydraException:
+            return False
+        return True
+
+    quoted = []
+    for word in words:
+        key, is_assignment, value = word.partition("=")
+        candidate = f"{key}='{value}'"
+        is_awkward = is_assignment and not word.startswith("-") and "'" not in value and not is_readable(word)
+        quoted.append(candidate if is_awkward and is_readable(candidate) else word)
+    return quoted
 
 
 def split_values(item: Override) -> list[str]:
@@ -153,7 +196,7 @@ def _choice_faults(item: Override) -> Iterator[Fault]:
         yield from err.faults
         return
     for value in values:
-        if value not in accepted and value != "null":
+        if value not in accepted:
             yield Fault(
                 item.key_or_group, f"no choice '{value}'{suggest(value, accepted)}; available: {', '.join(accepted)}"
             )

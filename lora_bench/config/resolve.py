@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_bench.config.schema import INFRASTRUCTURE, FilesConfig, FullMethodConfig, PlacementConfig, RunConfig, Source
-from lora_bench.config.store import CONF_DIR, SCHEMAS
-from lora_bench.errors import ConfigError, Fault
+from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices
+from lora_bench.errors import ConfigError, Fault, suggest
 
 
 def resolve(composed: DictConfig) -> RunConfig:
@@ -36,15 +36,19 @@ def resolve(composed: DictConfig) -> RunConfig:
         raise ConfigError([Fault(str(key), str(err).splitlines()[0])]) from err
     assert isinstance(config, RunConfig), "conf/config.yaml names base_run first"
     faults = [*_group_faults(config), *_relation_faults(config)]
-    if faults:
-        raise ConfigError(faults)
     if isinstance(config.method, FullMethodConfig):
         config.lora = None
         config.placement = None
     if config.placement is not None:
+        # The order of roles and a role named twice change nothing.
+        config.placement.roles = sorted(set(config.placement.roles), key=_role_order)
         config.placement.name = _placement_name(config.placement)
     if isinstance(config.task, FilesConfig):
         config.task.content_digest = _content_digest(config.task)
+    if config.model.source is Source.folder and config.model.folder:
+        config.model.folder_digest = _folder_digest(Path(config.model.folder).expanduser())
+    if faults:
+        raise ConfigError(faults, unfinished=config)
     return config
 
 
@@ -123,6 +127,18 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
     yield from config.task.faults()
     if config.lora is not None:
         yield from config.lora.faults()
+    if config.seed < 0:
+        yield Fault("seed", f"{config.seed} is below 0; a seed is a whole number from 0 up")
+    if config.again is not None and config.again < 2:
+        yield Fault("again", f"{config.again} is below 2; 2 is the second training of a configuration, null the first")
+    if "/" in config.model.name:
+        yield Fault("model.name", f"'{config.model.name}' names folders; use a name without '/'")
+    if config.study.baseline is not None and config.study.baseline not in group_choices("method"):
+        accepted = group_choices("method")
+        near = suggest(config.study.baseline, accepted)
+        yield Fault(
+            "study.baseline", f"no method '{config.study.baseline}'{near}; available: {', '.join(accepted)}, or null"
+        )
     if config.study.n_jobs < 1:
         yield Fault("study.n_jobs", f"{config.study.n_jobs} is below 1; it is the number of runs at a time")
     threads = config.executor.threads_per_run
@@ -142,12 +158,26 @@ def _relation_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault("model.source", f"'hub', but {model.name} has no hub_id; use its own source, or folder or random")
 
 
+def _role_order(role: str) -> tuple[int, str]:
+    order = ["q", "k", "v", "o", "up", "gate", "down"]
+    return (order.index(role), role) if role in order else (len(order), role)
+
+
 def _placement_name(placement: PlacementConfig) -> str:
     """The named set with these roles, so that equal placements have one name; else the roles themselves."""
     for file in sorted((CONF_DIR / "placement").glob("*.yaml")):
         if yaml.safe_load(file.read_text(encoding="utf-8"))["roles"] == placement.roles:
             return file.stem
     return "+".join(placement.roles)
+
+
+def _folder_digest(folder: Path) -> str | None:
+    """Of the names, sizes and times of a model folder's files, so that changed weights are another run."""
+    if not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    listed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _content_digest(task: FilesConfig) -> str | None:

@@ -7,6 +7,7 @@ checked in `faults()`; relations between groups in `resolve.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -84,6 +85,8 @@ class ModelConfig:
     """Folder or GGUF file inside the package."""
     folder: str | None = None
     """Local folder with config.json, safetensors and tokenizer; `model.source=folder` needs it."""
+    folder_digest: str | None = None
+    """Of the folder's files, filled in on resolving: changed weights make another run. Not for users."""
     architecture: dict[str, Any] = field(default_factory=dict)
     """`model_type` and the numbers of its transformers configuration: enough to build it with random weights."""
     tokenizer: str | None = None
@@ -275,8 +278,10 @@ class LoraConfig:
         """What is wrong with these fields alone."""
         if self.r < 1:
             yield Fault("lora.r", f"{self.r} is below 1; a rank is a whole number from 1 up")
-        if not self.alpha > 0:
-            yield Fault("lora.alpha", f"{self.alpha} is not above 0; it scales the update, 16 or 32 are usual")
+        if not 0 < self.alpha < math.inf:
+            yield Fault(
+                "lora.alpha", f"{self.alpha} is not above 0 and finite; it scales the update, 16 or 32 are usual"
+            )
         if not 0 <= self.dropout < 1:
             yield Fault("lora.dropout", f"{self.dropout} is not in [0, 1); 0 disables it")
 
@@ -323,8 +328,8 @@ class TrainingConfig:
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong with these fields alone."""
-        if not self.lr > 0:
-            yield Fault("training.lr", f"{self.lr} is not above 0; 1e-5 to 1e-2 are usual")
+        if not 0 < self.lr < math.inf:
+            yield Fault("training.lr", f"{self.lr} is not above 0 and finite; 1e-5 to 1e-2 are usual")
         for key in ("max_steps", "batch_size", "eval_batch_size", "log_every"):
             if getattr(self, key) < 1:
                 yield Fault(f"training.{key}", f"{getattr(self, key)} is below 1")
@@ -333,8 +338,8 @@ class TrainingConfig:
                 yield Fault(f"training.{key}", f"{getattr(self, key)} is below 0; 0 disables it")
         if not 0 <= self.warmup_ratio < 1:
             yield Fault("training.warmup_ratio", f"{self.warmup_ratio} is not in [0, 1); 0 disables it")
-        if self.weight_decay < 0:
-            yield Fault("training.weight_decay", f"{self.weight_decay} is below 0; 0 disables it")
+        if not 0 <= self.weight_decay < math.inf:
+            yield Fault("training.weight_decay", f"{self.weight_decay} is not 0 or above and finite; 0 disables it")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             yield Fault("training.max_grad_norm", f"{self.max_grad_norm} is not above 0; null disables clipping")
         if self.dropout is not None and not 0 <= self.dropout < 1:

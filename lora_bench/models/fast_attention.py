@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
-from lora_bench.models.fast_dropout import draw_dropped
+from lora_bench.models.fast_dropout import draw_dropped, drop
 
 NAME = "lora_bench_cpu"
 """Name of this implementation in transformers' table of attention functions."""
@@ -47,19 +47,20 @@ class _Attention(torch.autograd.Function):
         dropped = draw_dropped(weights_GTS.numel(), p) if p > 0 else None
         ctx.save_for_backward(q_GTD, k_GSD, v_GSD, weights_GTS, dropped)
         ctx.shape, ctx.scale, ctx.p = shape, scale, p
-        return torch.bmm(_zeroed(weights_GTS.clone(), dropped), v_GSD).view(shape).transpose(1, 2).contiguous()
+        return torch.bmm(_without(weights_GTS, dropped), v_GSD).view(shape).transpose(1, 2).contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BTHD: Tensor) -> tuple[Tensor | None, ...]:
         q_GTD, k_GSD, v_GSD, weights_GTS, dropped = ctx.saved_tensors
         grad_GTD = grad_BTHD.transpose(1, 2).flatten(0, 1)
-        grad_weights_GTS = _zeroed(torch.bmm(grad_GTD, v_GSD.transpose(1, 2)), dropped)
+        grad_weights_GTS = torch.bmm(grad_GTD, v_GSD.transpose(1, 2))
+        if dropped is not None:
+            grad_weights_GTS.view(-1).index_fill_(0, dropped, 0)
         grad_scores_GTS = torch._softmax_backward_data(grad_weights_GTS, weights_GTS, -1, weights_GTS.dtype)
         grad_q_GTD = torch.bmm(grad_scores_GTS, k_GSD).mul_(ctx.scale)
         grad_k_GSD = torch.bmm(grad_scores_GTS.transpose(1, 2), q_GTD)
-        kept_GTS = _zeroed(weights_GTS.clone(), dropped)
-        grad_v_GSD = torch.bmm(kept_GTS.transpose(1, 2), grad_GTD).mul_(1 / (1 - ctx.p))
+        grad_v_GSD = torch.bmm(_without(weights_GTS, dropped).transpose(1, 2), grad_GTD).mul_(1 / (1 - ctx.p))
         grads_GXD = (grad_q_GTD, grad_k_GSD, grad_v_GSD)
         return *(grad.view(*ctx.shape[:2], *grad.shape[1:]) for grad in grads_GXD), None, None, None
 
@@ -69,11 +70,9 @@ def _scaled_heads(x_BHTD: Tensor, scale: float) -> Tensor:
     return torch.mul(x_BHTD, scale, out=torch.empty(x_BHTD.shape, dtype=x_BHTD.dtype)).flatten(0, 1)
 
 
-def _zeroed(x: Tensor, positions: Tensor | None) -> Tensor:
-    """`x` itself, which is contiguous, with zeros at these flat positions."""
-    if positions is not None:
-        x.view(-1).index_fill_(0, positions, 0)
-    return x
+def _without(weights_GTS: Tensor, dropped: Tensor | None) -> Tensor:
+    """The weights with zeros at these flat positions; they themselves are needed for the gradient of the softmax."""
+    return weights_GTS if dropped is None else drop(weights_GTS, dropped, 1.0)
 
 
 def attend(

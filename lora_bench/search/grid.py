@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from lora_bench.config.resolve import config_digest
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.naming import run_dir_for
-from lora_bench.preflight import check_run
+from lora_bench.preflight import check_built
+from lora_bench.search.compose import compose_run
 from lora_bench.search.question import Question
 from lora_bench.search.trials import Member, Trial
 
@@ -29,10 +31,10 @@ def expand_grid(question: Question, root: Path) -> list[Trial]:
         for point in arm.space.points():
             try:
                 words = arm.words_at(point)
-                configs = arm.configs_at(point, question.seeds)
-                if (digest := config_digest(configs[0])) in seen:
+                first = check_built(functools.partial(compose_run, words))
+                if (digest := config_digest(first)) in seen:
                     continue
-                check_run(configs[0])
+                configs = arm.configs_at(point, question.seeds)
             except ConfigError as err:
                 faults |= dict.fromkeys(err.faults)
                 continue

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from lora_bench.methods.fused import FusedLinear, _LoraProduct, fuse, unfuse
+from lora_bench.methods.fused import FusedLinear, _LoraProduct, _rows_with_gradient, fuse, unfuse
 
 IN, OUT = 48, 32
 
@@ -142,6 +142,29 @@ def test_gradient_of_the_input_only_where_it_is_asked_for():
         "lora_A",
         "lora_B",
     ]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("kept", "is_short"),
+    [([0, 32, 64, 96], True), ([31, 63, 95, 127], True), ([], True), (range(128), False), (range(100, 128), True)],
+    ids=["first_tokens", "last_tokens", "nothing", "everything", "response"],
+)
+def test_tokens_without_a_gradient_are_left_out(kept, is_short, dropout):
+    net = wrapped(lora_dropout=dropout).train()
+    other, x = fused_copy(net), torch.randn(4, 32, IN)
+    grad = torch.zeros(128, OUT)
+    grad[list(kept)] = torch.randn(len(kept), OUT)
+    rows = _rows_with_gradient(grad)
+    assert (None if rows is None else rows.tolist()) == (list(kept) if is_short else None)
+    found = []
+    for model in (net, other):
+        torch.manual_seed(3)
+        inputs = x.clone().requires_grad_()
+        model(inputs).backward(grad.view(4, 32, OUT))
+        found.append([inputs.grad, *(p.grad for p in model.parameters() if p.grad is not None)])
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_accumulate_and_survive_checkpointing():

@@ -32,9 +32,9 @@ def test_every_number_is_whole_at_every_width(tmp_path, width):
 
 def test_a_wide_terminal_shows_the_difference_and_a_narrow_one_its_verdict(tmp_path):
     runs = rank_grid(tmp_path)
-    assert "−0.050 [−0.095, −0.005]" in drawn(runs, width=120)
+    assert "−0.090 [−0.140, −0.045]" in drawn(runs, width=120)
     narrow = drawn(runs, width=80)
-    assert "−0.050" not in narrow
+    assert "−0.090" not in narrow
     assert "in noise" in narrow
     assert "worse" in narrow
 
@@ -71,7 +71,7 @@ def test_elsewhere_it_is_markdown(tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 5
     assert {line.count("|") for line in rows} == {10}
-    assert rows[2].startswith("| LoRA r=1 | all, lr 0.002, seed 0 | 0.640 [0.573, 0.707] | 0.93× | −0.050 [")
+    assert rows[2].startswith("| LoRA r=1 | all, lr 0.002, seed 0 | 0.610 [0.542, 0.678] | 0.87× | −0.090 [")
     assert rows[-1].endswith("| baseline | 22.7 M (1×) | 518 MiB (1×) | 86.7 MiB (1×) | 198 ms (1×) |")
 
 

@@ -24,14 +24,14 @@ def test_the_baseline_is_searched_over_its_own_space():
     assert [one.key for one in own.space.dimensions] == ["lora.r", "training.lr"]
     (rate,) = baseline.space.dimensions
     assert (rate.key, rate.is_log) == ("training.lr", True)
-    assert (rate.low, rate.high) == pytest.approx((1e-5, 1e-3))
+    assert (rate.low, rate.high) == pytest.approx((2e-5, 2e-3))
     assert "method=full" in baseline.words
 
 
 def test_a_baseline_without_anything_to_search_gets_its_learning_rate():
     _, baseline = build_question([*TINY, "lora.r=range(1,9)", "study.sampler=tpe"]).arms
     (rate,) = baseline.space.dimensions
-    assert (rate.low, rate.high) == pytest.approx((2e-5, 2e-3))
+    assert (rate.low, rate.high) == pytest.approx((1e-5, 1e-3))
 
 
 def test_the_name_is_stable_differs_by_question_and_can_be_given():

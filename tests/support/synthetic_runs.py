@@ -71,7 +71,7 @@ def finish_run(
     num_items: int = 200,
 ) -> RunResult:
     """Adds predictions, weights and a result whose accuracy is about the one asked for."""
-    rng = random.Random(f"items-{config.seed}-{run.path.name}")
+    rng = random.Random(f"items-{config.seed}-{config.method.name}-{config.lora.r if config.lora else 0}")
     correct = [index / num_items < accuracy for index in range(num_items)]
     for index in rng.sample(range(num_items), num_items // 20):
         correct[index] = not correct[index]
@@ -165,6 +165,7 @@ def _timing(config: schema.RunConfig) -> Timing:
         load_s=1.5,
         train_s=20.0,
         eval_s=2.0,
+        generate_s=0.0,
         step_median_ms=step_ms,
         step_p10_ms=step_ms * 0.95,
         step_p90_ms=step_ms * 1.1,
