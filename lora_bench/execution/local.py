@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -25,22 +25,31 @@ from lora_bench.rundir import RunDir
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
+WARM = "lora_bench.execution.warm"
+"""Module with the heavy imports of a training run."""
 _PR_SET_PDEATHSIG = 1
 
 
 class LocalExecutor:
     """Forks runs from a warm server; each has its own process, log file and share of the cores."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: Callable[[str, int], None] | None = None, *, preload: str = WARM) -> None:
+        """Starts nothing yet.
+
+        Args:
+            body: What a run's process does with its directory and its number of threads; None trains.
+            preload: Module that the server imports before it forks.
+        """
+        self._body = body or run_child
         self._context = multiprocessing.get_context("forkserver")
         # The heavy imports, and nothing that the parent's main module would add.
-        self._context.set_forkserver_preload(["lora_bench.execution.warm"])
+        self._context.set_forkserver_preload([preload])
         self._processes: dict[int, BaseProcess] = {}
         self._next = 0
 
     def submit(self, request: RunRequest) -> int:
         """Forks the run; the first call waits for the server's imports."""
-        process = self._context.Process(target=run_child, args=(str(request.run_dir), request.num_threads))
+        process = self._context.Process(target=self._body, args=(str(request.run_dir), request.num_threads))
         process.start()
         self._next += 1
         self._processes[self._next] = process
@@ -70,6 +79,11 @@ class LocalExecutor:
 
 def run_child(run_dir: str, num_threads: int) -> None:
     """The body of a run's process: limits, log, training, exit code."""
+    sys.exit(_train(enter_run(run_dir), num_threads))
+
+
+def enter_run(run_dir: str) -> RunDir:
+    """What a run's process does first: ends with its controller, hears no Ctrl-C, prints into its log."""
     _die_with_parent()
     # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
     os.setpgrp()
@@ -77,7 +91,7 @@ def run_child(run_dir: str, num_threads: int) -> None:
     with open(directory.log, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.exit(_train(directory, num_threads))
+    return directory
 
 
 def _train(directory: RunDir, num_threads: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.execution import LocalExecutor
+from lora_bench.execution import Executor, LocalExecutor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
@@ -30,11 +30,11 @@ MOST_SHOWN = 30
 """Runs up to which the table of all runs is shown at the end."""
 
 
-def sweep(overrides: Sequence[str], *, console: Console) -> int:
+def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | None = None) -> int:
     """Carries out the study that these overrides ask for; returns the exit code.
 
     0 when every run has a result (diverged, out-of-memory and pruned runs have one), 1 when one failed, 130 when it
-    was asked to stop.
+    was asked to stop. The runs are started by `executor`; without one, on this machine.
 
     Raises:
         ConfigError: With every fault found before anything was started.
@@ -49,10 +49,12 @@ def sweep(overrides: Sequence[str], *, console: Console) -> int:
     with directory.hold():
         settle_question(directory, question, overrides)
         _introduce(question, grid, console)
-        return _carry_out(question, directory, grid, console)
+        return _carry_out(question, directory, grid, executor or LocalExecutor(), console)
 
 
-def _carry_out(question: Question, directory: StudyDir, grid: Sequence[Trial], console: Console) -> int:
+def _carry_out(
+    question: Question, directory: StudyDir, grid: Sequence[Trial], executor: Executor, console: Console
+) -> int:
     root, clock = root_folder(question.config), Clock(question.study, directory)
     supply: GridSupply | SearchSupply
     if question.is_grid:
@@ -66,7 +68,7 @@ def _carry_out(question: Question, directory: StudyDir, grid: Sequence[Trial], c
         question,
         directory,
         supply=supply,
-        executor=LocalExecutor(),
+        executor=executor,
         tracker=load_tracker(question.config.tracking, root=root),
         view=StudyView(console),
         clock=clock,
