@@ -17,15 +17,18 @@ from lora_bench.search.clock import Clock
 from lora_bench.search.compose import compose_run
 from lora_bench.search.controller import Controller
 from lora_bench.search.grid import GridSupply, expand_grid
+from lora_bench.search.overview import read_overview
 from lora_bench.search.question import BASELINE, Question, build_question
 from lora_bench.search.storage import open_storage, storage_faults
 from lora_bench.search.studydir import StudyDir, settle_question, study_dir
+from lora_bench.search.summary import render_summary
 from lora_bench.search.trials import Trial
 from lora_bench.search.view import StudyView
 from lora_bench.tracking import load_tracker
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+POLL_S = 0.2
 MOST_SHOWN = 30
 """Runs up to which the table of all runs is shown at the end."""
 
@@ -72,10 +75,11 @@ def _carry_out(
         tracker=load_tracker(question.config.tracking, root=root),
         view=StudyView(console),
         clock=clock,
+        poll_s=POLL_S,
     )
     with stop_on_signals(dies_on_second=False) as stop:
         controller.run(stop)
-    _conclude(supply.trials(), root, console)
+    _conclude(question, directory, supply, console)
     states = {member.state for trial in supply.trials() for member in trial.members}
     if stop.is_requested():
         return EXIT_INTERRUPTED
@@ -124,9 +128,18 @@ def _introduce(question: Question, grid: Sequence[Trial], console: Console) -> N
     )
 
 
-def _conclude(trials: Sequence[Trial], root: Path, console: Console) -> None:
-    finished = [member.run_dir for trial in trials for member in trial.members if member.run_dir.result.exists()]
-    if finished and len(finished) <= MOST_SHOWN:
+def _conclude(question: Question, directory: StudyDir, supply: GridSupply | SearchSupply, console: Console) -> None:
+    runs = [member.run_dir for trial in supply.trials() for member in trial.members]
+    finished = [run for run in runs if run.result.exists()]
+    if not finished:
+        return
+    if len(finished) <= MOST_SHOWN:
         render_comparison(finished, console=console)
-    if finished:
-        console.print(f"\nLook closer: lora-bench dashboard --root {root}", highlight=False, soft_wrap=True)
+    overview = read_overview(directory)
+    importances = supply.importances()
+    render_summary(overview, console=console, importances=importances)
+    console.print(
+        f"\nLook closer: lora-bench study {question.name} ; lora-bench dashboard --root {root_folder(question.config)}",
+        highlight=False,
+        soft_wrap=True,
+    )

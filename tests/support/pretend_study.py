@@ -1,4 +1,4 @@
-"""`python pretend_study.py WORDS`: a study whose runs pretend to train, some of them badly; in a process to be killed."""
+"""`python pretend_study.py WORDS`: a study whose runs pretend to train, some of them badly, to be killed."""
 
 from __future__ import annotations
 
