@@ -18,9 +18,7 @@ def render_summary(
     overview: Overview, *, console: Console, importances: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
     """Best of each arm, Pareto front, importance of each parameter, cost, and the command of the best run."""
-    console.print(
-        _table("best of each method", [row for arm in overview.arms if (row := overview.best(arm))], overview)
-    )
+    console.print(_table("best of each method", _best_rows(overview), overview))
     if len(overview.objectives) > 1 and (front := overview.pareto_front()):
         console.print(_table(f"Pareto front, {len(front)} trials", front[:MOST_ROWS], overview))
     for arm, parts in (importances or {}).items():
@@ -37,14 +35,17 @@ def render_overview(overview: Overview) -> RenderableType:
     head = Text(f"{overview.name}: {overview.state}", style="bold")
     counts = ", ".join(f"{number} {status}" for status, number in overview.counts.items())
     newest = sorted(overview.rows, key=lambda row: (row.status in ("running", "interrupted"), row.line.number))
-    best = [row for arm in overview.arms if (row := overview.best(arm)) is not None]
     return Group(
         head,
         Text(f"{overview.text}\n" if overview.text else "", end=""),
         Text(f"trials: {counts or 'none yet'}; {_cost(overview)}"),
-        _table("best of each method", best, overview),
+        _table("best of each method", _best_rows(overview), overview),
         _table("newest trials", newest[-MOST_ROWS:], overview),
     )
+
+
+def _best_rows(overview: Overview) -> list[TrialRow]:
+    return [row for arm in overview.arms if (row := overview.best(arm)) is not None]
 
 
 def _table(title: str, rows: list[TrialRow], overview: Overview) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lora_bench.config.store import SWEEPS_DIR, study_files
@@ -10,7 +12,7 @@ from lora_bench.models import adapter_parameters, read_architecture
 from lora_bench.preflight import check_run
 from lora_bench.search.compose import compose_run
 from lora_bench.search.question import build_question
-from lora_bench.search.studyfile import read_study_file
+from lora_bench.search.studyfile import EqualParameters, read_study_file
 
 SHIPPED = {"rank", "placement", "lr_ratio", "alpha", "rank_placement_lr", "batch_size", "data_size"}
 
@@ -43,10 +45,10 @@ def test_placements_are_compared_at_equal_budgets():
 
 def test_a_budget_that_no_rank_comes_near_to_is_refused():
     (own, _) = build_question(["+sweeps=placement", "model=minilm"]).arms
-    coarse = own.__class__(own.name, own.words, own.space, own.equal_parameters.__class__("all", 1))
+    coarse = replace(own, equal_parameters=EqualParameters("all", 1))
+    mlp = next(point for point in own.space.points() if point["placement"] == "mlp")
     with pytest.raises(ConfigError, match=r"comes no nearer to 41,472 parameters than .*; give a larger r"):
-        for point in own.space.points():
-            coarse.words_at(point)
+        coarse.words_at(mlp)
 
 
 def test_the_command_line_is_over_the_file():
