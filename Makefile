@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all check install dashboard gpu clean
+.PHONY: demo test test-all faults check install dashboard gpu clean
 
 demo: $(INSTALLED)  ## LoRA at four ranks beside full fine-tuning, on an embedded model and real texts
 	$(BIN)/python run.py -m lora.r=1,4,8,64
@@ -15,6 +15,9 @@ test: $(INSTALLED)  ## the whole default suite
 
 test-all: $(INSTALLED)  ## the default suite and what takes longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+
+faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make test` has a sample of it
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_controller.py
 
 gpu: $(INSTALLED)  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -182,6 +182,7 @@ class _Run:
             )
             self._evaluated_step = self._loop.progress.steps
             self._loop.progress.generate_s += evaluation.generate_s
+            _note_items(self.run_dir, self._evaluated_step, evaluation)
             return {f"eval/{score.name}": score.value for score in evaluation.scores}
 
         return TrainingJob(
@@ -245,6 +246,13 @@ def _place(config: RunConfig, net: nn.Module) -> Placed:
         return Placed((), tuple(head_modules(net)))
     split_fused(net, config.placement.roles)
     return Placed(tuple(target_modules(net, config.placement.roles)), tuple(head_modules(net)))
+
+
+def _note_items(run_dir: RunDir, step: int, evaluation: Evaluation) -> None:
+    """Each item's own score, more is better: right or wrong where the task says so, else its log-likelihood."""
+    is_graded = all("correct" in item for item in evaluation.predictions)
+    values = [int(item["correct"]) if is_graded else round(-item["nll"], 5) for item in evaluation.predictions]
+    rundir.append_line(run_dir.items, {"step": step, "values": values})
 
 
 def _write_predictions(run_dir: RunDir, evaluation: Evaluation) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lora_bench.errors import ConfigError, LoraBenchError, suggest
+from lora_bench.search import commands as study_commands
 
 if TYPE_CHECKING:
     from lora_bench.report import Record
@@ -88,6 +89,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         ("dashboard", show_dashboard, "bring the MLflow store up to date and serve its page on this machine"),
         ("sync", sync_store, "bring the MLflow store up to date with the run directories"),
         ("doctor", show_doctor, "find out what this machine can do"),
+        *study_commands.COMMANDS,
     ):
         command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         command.set_defaults(run=run)
@@ -96,6 +98,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         )
         command.add_argument("--json", action="store_true", help="print data for programs")
         commands[name] = command
+    study_commands.add_arguments(commands)
     commands["report"].add_argument("--markdown", action="store_true", help="print Markdown in a terminal too")
     commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
     cache = commands["doctor"].add_argument("--cache", type=_folder, default="~/.cache/lora-bench")

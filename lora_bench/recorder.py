@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 
 from lora_bench import rundir
@@ -26,6 +24,7 @@ class Recorder(NullObserver):
         self._run_dir = run_dir
         self._num_steps = 0
         rundir.repair_tail(run_dir.metrics)
+        rundir.repair_tail(run_dir.items)
         self._recorded = {_key(line["step"], line["metrics"]) for line in rundir.read_lines(run_dir.metrics)}
         self.notes: list[str] = []
 
@@ -56,11 +55,8 @@ class Recorder(NullObserver):
     def _append(self, step: int, metrics: dict[str, float]) -> None:
         if _key(step, metrics) in self._recorded:
             return
-        line = {"step": step, "timestamp_ms": time.time_ns() // 1_000_000, "metrics": rundir.finite(metrics)}
-        with open(self._run_dir.metrics, "ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        timestamp_ms = time.time_ns() // 1_000_000
+        rundir.append_line(self._run_dir.metrics, {"step": step, "timestamp_ms": timestamp_ms, "metrics": metrics})
         self._recorded.add(_key(step, metrics))
 
 

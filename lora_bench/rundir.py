@@ -55,6 +55,11 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def items(self) -> Path:
+        """One JSON line per evaluation, with `step` and each item's own score: what pairs two runs under way."""
+        return self.path / "items.jsonl"
+
+    @property
     def predictions(self) -> Path:
         """One JSON line per evaluated item, in the order of the split."""
         return self.path / "predictions.jsonl"
@@ -308,6 +313,14 @@ def repair_tail(path: Path) -> int:
         file.truncate(keep)
         os.fsync(file.fileno())
     return size - keep
+
+
+def append_line(path: Path, data: Any) -> None:
+    """Adds one JSON line, synced; a torn line before it must have been cut off."""
+    with open(path, "ab") as file:
+        file.write(json.dumps(finite(data)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

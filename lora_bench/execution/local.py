@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 
 from lora_bench.errors import RunHeldError, RunInterrupted
@@ -25,21 +25,30 @@ EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
 EXIT_HELD = 76
 """Another process trains in the directory: neither a death nor a result of this one."""
+WARM = "lora_bench.execution.warm"
+"""Module with the heavy imports of a training run."""
 
 
 class LocalExecutor:
     """Forks runs from a warm server; each has its own process, log file and share of the cores."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: Callable[[RunRequest], None] | None = None, *, preload: str = WARM) -> None:
+        """Starts nothing yet.
+
+        Args:
+            body: What a run's process does with its request; None trains.
+            preload: Module that the server imports before it forks.
+        """
+        self._body = body or run_child
         self._context = multiprocessing.get_context("forkserver")
         # The heavy imports, and nothing that the parent's main module would add.
-        self._context.set_forkserver_preload(["lora_bench.execution.warm"])
+        self._context.set_forkserver_preload([preload])
         self._processes: dict[int, BaseProcess] = {}
         self._next = 0
 
     def submit(self, request: RunRequest) -> int:
         """Forks the run; the first call waits for the server's imports."""
-        process = self._context.Process(target=run_child, args=(request,))
+        process = self._context.Process(target=self._body, args=(request,))
         process.start()
         self._next += 1
         self._processes[self._next] = process
@@ -69,13 +78,18 @@ class LocalExecutor:
 
 def run_child(request: RunRequest) -> None:
     """The body of a run's process: limits, log, training, exit code."""
+    sys.exit(_train(enter_run(request), request))
+
+
+def enter_run(request: RunRequest) -> RunDir:
+    """What a run's process does first: hears no Ctrl-C of the terminal, prints into its log."""
     # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
     os.setpgrp()
     directory = RunDir(request.run_dir)
     with open(directory.log, "ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.exit(_train(directory, request))
+    return directory
 
 
 def _train(directory: RunDir, request: RunRequest) -> int:

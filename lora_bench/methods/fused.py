@@ -77,12 +77,14 @@ def _rows_with_gradient(grad_NO: Tensor) -> Tensor | None:
     The last block of a classifier has a gradient at one token per text, that of a language model at the response
     alone; what the others add to any product is zero. On a CPU only: a GPU would have to wait for the answer.
     """
-    num_rows = len(grad_NO)
-    # Eight rows tell nearly always; the odd stride keeps them off a position that is the same in each text.
-    if num_rows < MIN_ROWS or grad_NO.device.type != "cpu" or grad_NO[1 :: (num_rows // 8) | 1].any():
+    if len(grad_NO) < MIN_ROWS or grad_NO.device.type != "cpu":
         return None
-    rows = grad_NO.any(dim=1).nonzero().squeeze(1)
-    return rows if 2 * len(rows) < num_rows else None
+    # Eight rows tell most often; the odd stride keeps them off a position that is the same in each text.
+    for some_NO in (grad_NO[1 :: (len(grad_NO) // 8) | 1], grad_NO):
+        rows = some_NO.any(dim=1).nonzero().squeeze(1)
+        if 2 * len(rows) > len(some_NO):
+            return None
+    return rows
 
 
 def _spread(x_NI: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:

@@ -77,6 +77,11 @@ class SearchSupply:
         assert verdict is not None, "a trial that has ended has a status"
         side.optuna.tell(trial.number, self._with_curve(trial, verdict))
 
+    def importances(self) -> dict[str, dict[str, float]]:
+        """Arm -> parameter -> the part of the first objective's variation that it explains."""
+        found = {side.arm.name: side.optuna.importances() for side in self._sides if len(side.arm.space.dimensions) > 1}
+        return {arm: parts for arm, parts in found.items() if parts}
+
     def num_runs(self) -> int:
         """Runs of all trials that are asked for; an arm whose points are all done has no more."""
         num_seeds = len(self._question.seeds)

@@ -58,4 +58,9 @@ def _parsed(word: str) -> Override:
 
 @functools.lru_cache(maxsize=256)
 def _tree(choices: tuple[str, ...]) -> DictConfig:
-    return compose_config(choices)
+    tree = compose_config(choices)
+    # Hydra's own settings are two thirds of it, and no run has any use for them.
+    OmegaConf.set_struct(tree, False)
+    tree.pop("hydra", None)
+    OmegaConf.set_struct(tree, True)
+    return tree

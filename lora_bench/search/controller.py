@@ -26,7 +26,6 @@ from lora_bench.search.view import StudyView
 from lora_bench.search.watch import Watch
 from lora_bench.tracking import Tracker
 
-POLL_S = 0.2
 SYNC_EVERY_S = 10.0
 PROGRESS_EVERY_S = 2.0
 
@@ -65,7 +64,7 @@ class Controller:
         tracker: Tracker,
         view: StudyView,
         clock: Clock,
-        poll_s: float = POLL_S,
+        poll_s: float,
     ) -> None:
         self._question = question
         self._directory = directory

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+from lora_bench import rundir
+from lora_bench.rundir import RunDir
 from lora_bench.search.objectives import known_direction
 from lora_bench.search.pruning import Curve, PruningRule
 from lora_bench.search.question import Question
 from lora_bench.search.trials import Member, Trial
 from lora_bench.search.watch import pruner_metric, read_curve
+
+
+class _ItemReader:
+    """Finds the items of a run's evaluation."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+
+    def __call__(self, name: str, step: int) -> Sequence[float] | None:
+        lines = rundir.read_lines(RunDir(self._runs / name).items)
+        return next((line["values"] for line in lines if line["step"] == step), None)
 
 
 class Pruner:
@@ -48,8 +62,8 @@ class Pruner:
         if self._rule is None:
             return None
         name, curves = member.run_dir.path.name, self._curves[member.trial.arm]
-        curves[name] = own = self._turned(curve)
-        return self._rule.reason_to_stop(name, own, [other for at, other in curves.items() if at != name])
+        curves[name] = self._turned(curve)
+        return self._rule.reason_to_stop(name, curves, _ItemReader(member.run_dir.path.parent))
 
     def ended(self, member: Member, curve: Mapping[int, float]) -> None:
         """Keeps the curve of a run that has ended, for the others to be compared with."""

@@ -16,6 +16,11 @@ from statistics import median
 
 Curve = Mapping[int, float]
 """Step -> value, more is better; in step order."""
+Items = Callable[[str, int], Sequence[float] | None]
+"""(run, step) -> its own score for each evaluated item, more is better; None where there are none."""
+
+MAX_P = 0.1
+"""Below this probability of chance alone `wilcoxon` stops a worse run, as in Optuna."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,25 @@ class PruningRule:
     patience: int = 3
     startup_trials: int = 4
 
-    def reason_to_stop(self, name: str, own: Curve, others: Sequence[Curve]) -> str | None:
-        """Why the run of this name is to stop at its next evaluation; None lets it go on."""
+    def reason_to_stop(self, name: str, curves: Mapping[str, Curve], items: Items) -> str | None:
+        """Why the run of this name is to stop at its next evaluation; None lets it go on.
+
+        Args:
+            name: One of the runs in `curves`.
+            curves: Those of the arm, the run's own among them.
+            items: Asked by `wilcoxon` alone.
+        """
+        own = curves.get(name)
         if not own or max(own) < self.min_steps:
             return None
-        return PRUNERS[self.name](self, name, own, others)
+        others = {other: curve for other, curve in curves.items() if other != name}
+        return PRUNERS[self.name](self, name, own, others, items)
 
 
-def asha(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve]) -> str | None:
+Peers = Mapping[str, Curve]
+
+
+def asha(rule: PruningRule, name: str, own: Curve, others: Peers, items: Items) -> str | None:
     """Asynchronous successive halving (arXiv:1810.05934): the best 1 / factor at each rung go on.
 
     Rungs are at min_steps * factor**k. As in Optuna, whose trials cannot be paused either, the first runs at a rung
@@ -44,7 +60,7 @@ def asha(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve]) -> s
     return _halving(rule, own, others, first_rung=rule.min_steps)
 
 
-def hyperband(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve]) -> str | None:
+def hyperband(rule: PruningRule, name: str, own: Curve, others: Peers, items: Items) -> str | None:
     """Successive halving in several brackets that differ in their first rung (arXiv:1603.06560).
 
     A run's bracket follows from its name, so that a controller which is started again finds the same one.
@@ -53,10 +69,11 @@ def hyperband(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve])
     return _halving(rule, own, others, first_rung=rule.min_steps * rule.factor**bracket)
 
 
-def median_rule(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve]) -> str | None:
+def median_rule(rule: PruningRule, name: str, own: Curve, others: Peers, items: Items) -> str | None:
     """Stops what is, at its best so far, below the median of the others' best up to the same step (Vizier, 3.1)."""
     step = max(own)
-    peers = [max(value for at, value in curve.items() if at <= step) for curve in others if _reaches(curve, step)]
+    reached = [curve for curve in others.values() if _reaches(curve, step)]
+    peers = [max(value for at, value in curve.items() if at <= step) for curve in reached]
     if len(peers) < rule.startup_trials:
         return None
     middle = median(peers)
@@ -64,7 +81,7 @@ def median_rule(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve
     return f"median: {_shown(best)} at step {step}, the median is {_shown(middle)}" if best < middle else None
 
 
-def patience(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve]) -> str | None:
+def patience(rule: PruningRule, name: str, own: Curve, others: Peers, items: Items) -> str | None:
     """Stops after `patience` evaluations in a row that bring no better value; looks at no other run."""
     values = list(own.values())
     best_at = max(range(len(values)), key=values.__getitem__)
@@ -72,21 +89,43 @@ def patience(rule: PruningRule, name: str, own: Curve, others: Sequence[Curve]) 
     return f"patience: no better value in {waited} evaluations" if waited >= rule.patience else None
 
 
-PRUNERS: dict[str, Callable[[PruningRule, str, Curve, Sequence[Curve]], str | None]] = {
+def wilcoxon(rule: PruningRule, name: str, own: Curve, others: Peers, items: Items) -> str | None:
+    """Stops what is worse, item by item, than the best run was at the same step (signed-rank test, one-sided).
+
+    Ties are split, as in Optuna's WilcoxonPruner, which pairs over instances.
+    """
+    step = max(own)
+    peers = {other: curve[step] for other, curve in others.items() if step in curve}
+    if not peers:
+        return None
+    best = max(peers, key=peers.__getitem__)
+    mine, theirs = items(name, step), items(best, step)
+    if own[step] >= peers[best] or not mine or not theirs or len(mine) != len(theirs):
+        return None
+    from scipy.stats import wilcoxon as signed_rank
+
+    differences = [one - other for one, other in zip(mine, theirs, strict=True)]
+    p = float(signed_rank(differences, alternative="less", zero_method="zsplit").pvalue)
+    return f"wilcoxon: worse than {best} over {len(mine)} items at step {step}, p {p:.2g}" if p < MAX_P else None
+
+
+PRUNERS: dict[str, Callable[[PruningRule, str, Curve, Peers, Items], str | None]] = {
     "asha": asha,
     "hyperband": hyperband,
     "median": median_rule,
     "patience": patience,
+    "wilcoxon": wilcoxon,
 }
 
 
-def _halving(rule: PruningRule, own: Curve, others: Sequence[Curve], *, first_rung: int) -> str | None:
+def _halving(rule: PruningRule, own: Curve, others: Peers, *, first_rung: int) -> str | None:
     step, previous = max(own), sorted(own)[-2] if len(own) > 1 else 0
     rung = _last_rung(first_rung, rule.factor, step)
     if rung is None or rung <= previous:
         return None  # it was judged at this rung already
     value = own[step]
-    peers = sorted([value, *(at for curve in others if (at := _at_rung(curve, rung)) is not None)], reverse=True)
+    at_rung = (_at_rung(curve, rung) for curve in others.values())
+    peers = sorted([value, *(other for other in at_rung if other is not None)], reverse=True)
     num_kept = max(1, len(peers) // rule.factor)
     if value >= peers[num_kept - 1]:
         return None

@@ -137,7 +137,9 @@ def build_question(words: Sequence[str]) -> Question:
     items = [item for item in items if item.key_or_group != "sweeps"]
     own, seeds = _own_arm(file, items)
     config = compose_run(own.words_at(next(own.space.corners())))
-    seeds = seeds or tuple(config.study.seeds) or (config.seed,)
+    if not seeds and not any(item.key_or_group == "seed" for item in items):
+        seeds = tuple(config.study.seeds)
+    seeds = seeds or (config.seed,)
     is_searched = config.study.sampler not in (None, "grid") or not own.space.is_discrete
     baseline = _baseline_arm(own, file, config, is_searched=is_searched)
     arms = (own, baseline) if baseline else (own,)

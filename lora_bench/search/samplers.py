@@ -25,9 +25,7 @@ def build_sampler(name: str, *, seed: str, num_asked: int, space: Space) -> Base
     """
     from optuna import samplers
 
-    fixed, mixed = (
-        int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) for text in (seed, f"{seed}:{num_asked}")
-    )
+    fixed, mixed = _number_from(seed), _number_from(f"{seed}:{num_asked}")
     build: dict[str, Callable[[], Any]] = {
         # Grouped, the dimensions of each branch of a conditional space are modelled together.
         "tpe": lambda: samplers.TPESampler(seed=mixed, multivariate=True, group=space.is_conditional),
@@ -44,6 +42,11 @@ def build_sampler(name: str, *, seed: str, num_asked: int, space: Space) -> Base
         warnings.simplefilter("ignore")
         sampler: BaseSampler = build[name]()
     return sampler
+
+
+def _number_from(text: str) -> int:
+    """The same in every process, unlike `hash`."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 def _check_package(package: str, sampler: str) -> None:

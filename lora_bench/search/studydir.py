@@ -99,10 +99,7 @@ class StudyDir:
 
     def append_trial(self, line: TrialLine) -> None:
         """Adds a trial, synced."""
-        with open(self.trials, "ab") as file:
-            file.write(json.dumps(vars(line)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        rundir.append_line(self.trials, vars(line))
 
     def record_trials(self, lines: Sequence[TrialLine]) -> None:
         """Replaces the trials on record by those of a grid, which are known at once."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.execution import LocalExecutor
+from lora_bench.execution import Executor, LocalExecutor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
@@ -17,24 +17,27 @@ from lora_bench.search.clock import Clock
 from lora_bench.search.compose import compose_run
 from lora_bench.search.controller import Controller
 from lora_bench.search.grid import GridSupply, expand_grid
+from lora_bench.search.overview import read_overview
 from lora_bench.search.question import BASELINE, Question, build_question
 from lora_bench.search.storage import open_storage, storage_faults
 from lora_bench.search.studydir import StudyDir, settle_question, study_dir
+from lora_bench.search.summary import render_summary
 from lora_bench.search.trials import Trial
 from lora_bench.search.view import StudyView
 from lora_bench.tracking import load_tracker
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+POLL_S = 0.2
 MOST_SHOWN = 30
 """Runs up to which the table of all runs is shown at the end."""
 
 
-def sweep(overrides: Sequence[str], *, console: Console) -> int:
+def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | None = None) -> int:
     """Carries out the study that these overrides ask for; returns the exit code.
 
     0 when every run has a result (diverged, out-of-memory and pruned runs have one), 1 when one failed, 130 when it
-    was asked to stop.
+    was asked to stop. The runs are started by `executor`; without one, on this machine.
 
     Raises:
         ConfigError: With every fault found before anything was started.
@@ -49,10 +52,12 @@ def sweep(overrides: Sequence[str], *, console: Console) -> int:
     with directory.hold():
         settle_question(directory, question, overrides)
         _introduce(question, grid, console)
-        return _carry_out(question, directory, grid, console)
+        return _carry_out(question, directory, grid, executor or LocalExecutor(), console)
 
 
-def _carry_out(question: Question, directory: StudyDir, grid: Sequence[Trial], console: Console) -> int:
+def _carry_out(
+    question: Question, directory: StudyDir, grid: Sequence[Trial], executor: Executor, console: Console
+) -> int:
     root, clock = root_folder(question.config), Clock(question.study, directory)
     supply: GridSupply | SearchSupply
     if question.is_grid:
@@ -66,14 +71,15 @@ def _carry_out(question: Question, directory: StudyDir, grid: Sequence[Trial], c
         question,
         directory,
         supply=supply,
-        executor=LocalExecutor(),
+        executor=executor,
         tracker=load_tracker(question.config.tracking, root=root),
         view=StudyView(console),
         clock=clock,
+        poll_s=POLL_S,
     )
     with stop_on_signals(dies_on_second=False) as stop:
         controller.run(stop)
-    _conclude(supply.trials(), root, console)
+    _conclude(question, directory, supply, console)
     states = {member.state for trial in supply.trials() for member in trial.members}
     if stop.is_requested():
         return EXIT_INTERRUPTED
@@ -122,9 +128,18 @@ def _introduce(question: Question, grid: Sequence[Trial], console: Console) -> N
     )
 
 
-def _conclude(trials: Sequence[Trial], root: Path, console: Console) -> None:
-    finished = [member.run_dir for trial in trials for member in trial.members if member.run_dir.result.exists()]
-    if finished and len(finished) <= MOST_SHOWN:
+def _conclude(question: Question, directory: StudyDir, supply: GridSupply | SearchSupply, console: Console) -> None:
+    runs = [member.run_dir for trial in supply.trials() for member in trial.members]
+    finished = [run for run in runs if run.result.exists()]
+    if not finished:
+        return
+    if len(finished) <= MOST_SHOWN:
         render_comparison(finished, console=console)
-    if finished:
-        console.print(f"\nLook closer: lora-bench dashboard --root {root}", highlight=False, soft_wrap=True)
+    overview = read_overview(directory)
+    importances = supply.importances()
+    render_summary(overview, console=console, importances=importances)
+    console.print(
+        f"\nLook closer: lora-bench study {question.name} ; lora-bench dashboard --root {root_folder(question.config)}",
+        highlight=False,
+        soft_wrap=True,
+    )

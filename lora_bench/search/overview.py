@@ -1,0 +1,146 @@
+"""What a study has found so far, read from its folder and its run directories; needs neither Optuna nor torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_bench.rundir import RunDir
+from lora_bench.search.objectives import Constraint, Objective, build_constraints, mean_metrics
+from lora_bench.search.studydir import StudyDir, TrialLine
+from lora_bench.search.trials import trial_status
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial."""
+
+    line: TrialLine
+    status: str
+    """As its runs say; running, waiting or interrupted while it has no end."""
+    metrics: Mapping[str, float]
+    """Means over the seeds that have a result."""
+    is_feasible: bool
+    """Whether it keeps the study's constraints."""
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it may be the best."""
+        return self.status == "finished" and self.is_feasible
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study at one moment."""
+
+    name: str
+    text: str
+    state: str
+    """running, done, stopped, or died: its controller ended without saying so."""
+    holder: Mapping[str, Any] | None
+    objectives: tuple[Objective, ...]
+    rows: tuple[TrialRow, ...]
+    progress: Mapping[str, Any]
+    command: tuple[str, ...]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Status -> trials."""
+        return Counter(row.status for row in self.rows)
+
+    @property
+    def arms(self) -> list[str]:
+        """Its arms, the study's own first."""
+        return list(dict.fromkeys(row.line.arm for row in self.rows))
+
+    def best(self, arm: str) -> TrialRow | None:
+        """The best trial of an arm by the first objective, or None while none has finished."""
+        objective = self.objectives[0]
+        rows = [
+            row for row in self.rows if row.line.arm == arm and row.is_candidate and objective.metric in row.metrics
+        ]
+        pick = max if objective.is_maximized else min
+        return pick(rows, key=lambda row: row.metrics[objective.metric], default=None)
+
+    def pareto_front(self) -> list[TrialRow]:
+        """Trials of all arms that no other beats in one objective without losing in another."""
+        names = [objective.metric for objective in self.objectives]
+        rows = [row for row in self.rows if row.is_candidate and all(name in row.metrics for name in names)]
+        return [row for row in rows if not any(_dominates(other, row, self.objectives) for other in rows)]
+
+
+def read_overview(directory: StudyDir) -> Overview:
+    """Reads a study.
+
+    Raises:
+        StudyError: If its question cannot be read.
+    """
+    recorded = directory.read_question()
+    question = recorded["question"]
+    constraints, _ = build_constraints(question["constraints"])
+    holder, progress = directory.holder(), directory.read_progress()
+    state = progress.get("state", "died")
+    rows = (_row(line, directory.runs, constraints) for line in directory.read_trials())
+    return Overview(
+        name=directory.path.name,
+        text=recorded["text"],
+        state="running" if holder else "died" if state == "running" else state,
+        holder=holder,
+        objectives=tuple(Objective(*reversed(text.split(" ", 1))) for text in question["objectives"]),
+        rows=tuple(row for row in rows if row.line.duplicate_of is None),
+        progress=progress,
+        command=tuple(recorded["command"]),
+    )
+
+
+def repeat_command(row: TrialRow, seed: int | None = None) -> str:
+    """What trains a trial's run once more, for a shell."""
+    words = [word for word in row.line.words if not word.lstrip("+").startswith("study.")]
+    return shlex.join(["python", "run.py", *words, *([] if seed is None else [f"seed={seed}"])])
+
+
+def _row(line: TrialLine, runs: Path, constraints: Sequence[Constraint]) -> TrialRow:
+    if line.error is not None:
+        return TrialRow(line, "failed", {}, False)
+    members = [RunDir(runs / name) for name in line.runs]
+    results = [result for result in (member.read_result() for member in members) if result is not None]
+    metrics = mean_metrics(results)
+    status = trial_status([result.status for result in results], len(members)) or _state(members)
+    kept = all(metrics.get(one.metric) is not None and one.violation(metrics[one.metric]) <= 0 for one in constraints)
+    return TrialRow(line, status, metrics, kept)
+
+
+def _state(members: Sequence[RunDir]) -> str:
+    states = Counter(member.state() for member in members)
+    return next((state for state in ("running", "interrupted") if states[state]), "waiting")
+
+
+def _dominates(one: TrialRow, other: TrialRow, objectives: Sequence[Objective]) -> bool:
+    pairs = [(objective, one.metrics[objective.metric], other.metrics[objective.metric]) for objective in objectives]
+    return not any(objective.better(b, a) for objective, a, b in pairs) and any(o.better(a, b) for o, a, b in pairs)
+
+
+def describe(overview: Overview) -> dict[str, Any]:
+    """An overview as data for programs."""
+    return {
+        "name": overview.name,
+        "question": overview.text,
+        "state": overview.state,
+        "pid": overview.holder["pid"] if overview.holder else None,
+        "objectives": [vars(objective) for objective in overview.objectives],
+        "progress": dict(overview.progress),
+        "counts": dict(overview.counts),
+        "best": {arm: _as_data(row) for arm in overview.arms if (row := overview.best(arm)) is not None},
+        "trials": list(map(_as_data, overview.rows)),
+    }
+
+
+def _as_data(row: TrialRow) -> dict[str, Any]:
+    shown: Iterator[tuple[str, Any]] = (
+        (key, vars(row.line)[key]) for key in ("arm", "number", "point", "runs", "error")
+    )
+    return {**dict(shown), "status": row.status, "is_feasible": row.is_feasible, "metrics": dict(row.metrics)}

@@ -1,0 +1,38 @@
+"""Makes the projections of a study again from its trials on record and their run directories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_bench.preflight import root_folder
+from lora_bench.rundir import RunDir
+from lora_bench.search.asking import judge
+from lora_bench.search.question import build_question
+from lora_bench.search.storage import open_storage
+from lora_bench.search.studydir import StudyDir, settle_question
+from lora_bench.search.trials import trial_from_line
+from lora_bench.tracking import load_tracker
+
+
+def rebuild(directory: StudyDir, command: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """Optuna's study anew, and the tracker brought up to date; returns the trials, and what stayed behind.
+
+    Raises:
+        StudyError: If a controller carries the study out, or the command asks something else than is on record.
+    """
+    question = build_question(command)
+    with directory.hold():
+        settle_question(directory, question, directory.read_question()["command"])
+        lines = directory.read_trials()
+        if not question.is_grid:
+            from lora_bench.search.study import OptunaArm
+
+            storage = open_storage(question.study.storage, directory.journal)
+            for arm in question.arms:
+                of_arm = [line for line in lines if line.arm == arm.name]
+                verdicts = [judge(trial_from_line(line, directory.runs), question) for line in of_arm]
+                OptunaArm(question, arm, storage).rebuild(of_arm, verdicts)
+        runs = [RunDir(directory.runs / name) for line in lines for name in line.runs]
+        tracker = load_tracker(question.config.tracking, root=root_folder(question.config))
+        report = tracker.sync([run for run in runs if run.config.exists()], study=question.name, finished=True)
+    return len(lines), report.problems

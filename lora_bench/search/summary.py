@@ -1,0 +1,79 @@
+"""What a study says at its end, and `lora-bench study` at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lora_bench.search.overview import Overview, TrialRow, repeat_command
+from lora_bench.search.question import BASELINE
+
+MOST_ROWS = 12
+
+
+def render_summary(
+    overview: Overview, *, console: Console, importances: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
+    """Best of each arm, Pareto front, importance of each parameter, cost, and the command of the best run."""
+    console.print(_table("best of each method", _best_rows(overview), overview))
+    if len(overview.objectives) > 1 and (front := overview.pareto_front()):
+        console.print(_table(f"Pareto front, {len(front)} trials", front[:MOST_ROWS], overview))
+    for arm, parts in (importances or {}).items():
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in parts.items())
+        console.print(f"importance for {overview.objectives[0].metric} ({arm}): {shares}", highlight=False)
+    console.print(_cost(overview), highlight=False)
+    best = overview.best(overview.arms[0]) if overview.arms else None
+    if best is not None:
+        console.print(f"repeat the best: {repeat_command(best)}", highlight=False, soft_wrap=True)
+
+
+def render_overview(overview: Overview) -> RenderableType:
+    """The whole study as one picture, for a live view."""
+    head = Text(f"{overview.name}: {overview.state}", style="bold")
+    counts = ", ".join(f"{number} {status}" for status, number in overview.counts.items())
+    newest = sorted(overview.rows, key=lambda row: (row.status in ("running", "interrupted"), row.line.number))
+    return Group(
+        head,
+        Text(f"{overview.text}\n" if overview.text else "", end=""),
+        Text(f"trials: {counts or 'none yet'}; {_cost(overview)}"),
+        _table("best of each method", _best_rows(overview), overview),
+        _table("newest trials", newest[-MOST_ROWS:], overview),
+    )
+
+
+def _best_rows(overview: Overview) -> list[TrialRow]:
+    return [row for arm in overview.arms if (row := overview.best(arm)) is not None]
+
+
+def _table(title: str, rows: list[TrialRow], overview: Overview) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("method", "trial", "status"):
+        table.add_column(column)
+    keys = list(dict.fromkeys(key for row in rows for key in row.line.point))
+    for key in keys:
+        table.add_column(key.lstrip("+"))
+    for objective in overview.objectives:
+        table.add_column(objective.metric, justify="right")
+    for row in rows:
+        values = [row.metrics.get(objective.metric) for objective in overview.objectives]
+        table.add_row(
+            "baseline" if row.line.arm == BASELINE else "study",
+            str(row.line.number),
+            row.status,
+            *(_shown(row.line.point.get(key)) for key in keys),
+            *("" if value is None else f"{value:.4g}" for value in values),
+        )
+    return table
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _cost(overview: Overview) -> str:
+    wall_s, device_s = (float(overview.progress.get(key, 0)) for key in ("wall_s", "device_s"))
+    done, total = (overview.progress.get(key, 0) for key in ("num_done", "num_runs"))
+    return f"{done} of {total} runs; the search took {wall_s / 60:.1f} min, its runs {device_s / 60:.1f} min"

@@ -1,0 +1,81 @@
+"""Every file under sweeps/ composes and resolves. Oracles: budgets by hand, and the files themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lora_bench.config.store import SWEEPS_DIR, study_files
+from lora_bench.errors import ConfigError
+from lora_bench.models import adapter_parameters, read_architecture
+from lora_bench.preflight import check_run
+from lora_bench.search.compose import compose_run
+from lora_bench.search.question import build_question
+from lora_bench.search.studyfile import EqualParameters, read_study_file
+
+SHIPPED = {"rank", "placement", "lr_ratio", "alpha", "rank_placement_lr", "batch_size", "data_size"}
+
+
+def test_the_studies_that_are_shipped_are_there():
+    assert set(study_files()) >= SHIPPED
+
+
+@pytest.mark.parametrize("name", study_files())
+def test_every_study_file_asks_a_question_that_can_be_run(name):
+    question = build_question([f"+sweeps={name}"])
+    assert question.name == name.rsplit("/", 1)[-1]
+    assert question.text.endswith("?")
+    assert [arm.name for arm in question.arms] == ["own", "baseline"]
+    for arm in question.arms:
+        for point in arm.space.points() if question.is_grid else arm.space.corners():
+            check_run(compose_run(arm.words_at(point)))
+
+
+def test_placements_are_compared_at_equal_budgets():
+    (own, _) = build_question(["+sweeps=placement"]).arms
+    budgets = {}
+    for point in own.space.points():
+        config = compose_run(own.words_at(point))
+        parameters = adapter_parameters(read_architecture(config.model), config.placement.roles, config.lora.r)
+        budgets[config.placement.name, config.lora.r] = parameters
+    assert set(budgets) == {("qv", 90), ("attention", 45), ("mlp", 36), ("all", 20)}
+    assert max(budgets.values()) <= 1.01 * min(budgets.values())
+
+
+def test_a_budget_that_no_rank_comes_near_to_is_refused():
+    (own, _) = build_question(["+sweeps=placement", "model=minilm"]).arms
+    coarse = replace(own, equal_parameters=EqualParameters("all", 1))
+    mlp = next(point for point in own.space.points() if point["placement"] == "mlp")
+    with pytest.raises(ConfigError, match=r"comes no nearer to 41,472 parameters than .*; give a larger r"):
+        coarse.words_at(mlp)
+
+
+def test_the_command_line_is_over_the_file():
+    question = build_question(["+sweeps=rank", "model=tiny", "lora.r=1,2", "training.max_steps=5", "seed=7"])
+    (own, baseline) = question.arms
+    assert own.space.dimensions[0].values == ("1", "2")
+    assert question.seeds == (7,)
+    assert question.name.startswith("rank-")
+    assert {"model=tiny", "training.max_steps=5"} <= set(baseline.words)
+    assert build_question(["+sweeps=rank", "study.n_jobs=2"]).name == "rank"
+
+
+def test_both_arms_of_the_ratio_have_their_own_rates():
+    own, baseline = build_question(["+sweeps=lr_ratio"]).arms
+    assert len(own.space.dimensions[0].values) == len(baseline.space.dimensions[0].values)
+    assert float(own.space.dimensions[0].values[0]) > float(baseline.space.dimensions[0].values[0])
+
+
+def test_an_unknown_study_and_unknown_keys_say_what_is_meant(tmp_path):
+    with pytest.raises(ConfigError, match=r"no study 'rnak' \(did you mean 'rank'\?\); available: alpha"):
+        build_question(["+sweeps=rnak"])
+    (tmp_path / "odd.yaml").write_text("quesiton: Why?\nspace: {lora.r: [1]}\nbaseline: {methd: full}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_study_file("odd", folder=tmp_path)
+    assert "quesiton: no such key (did you mean 'question'?)" in str(caught.value)
+    assert "baseline.methd: no such key (did you mean 'method'?)" in str(caught.value)
+
+
+def test_study_files_are_found_beside_the_configuration():
+    assert (SWEEPS_DIR / "rank.yaml").is_file()
