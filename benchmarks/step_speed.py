@@ -2,8 +2,9 @@
 
     python benchmarks/step_speed.py --out results/step_speed.json
 
-Contestants train in turn, round after round (A B C A B C ...), each round with another seed and from the
-pretrained weights again: a slow minute of the machine meets all of them, and final losses have a spread.
+Contestants train side by side, each in a process of its own, and take turns of a few steps (A B C A B C ...): a slow
+second of the machine meets all of them. The first step of a turn finds cold caches and is not timed. Each round
+starts from the pretrained weights with another seed, so that final losses have a spread.
 
     loop_bf16      this project: bf16 weights, fp32 masters, fused LoRA, fast dropout and attention
     loop_fp32      the same in fp32
@@ -12,8 +13,8 @@ pretrained weights again: a slow minute of the machine meets all of them, and fi
 
 Model: MiniLM with three classes. Batches: tweets of at least `--length` tokens, cut to that, so nothing is padding.
 All use fused AdamW, a constant rate and a gradient norm of at most 1. A step is forward, backward, clipping,
-optimiser and clearing gradients; fetching the batch is outside. A ratio is that of two medians of one round; its
-spread is over rounds. The share of the machine's rate counts, for N tokens in B texts of T, P weights in the
+optimiser and clearing gradients; fetching the batch is outside. A ratio is the median over pairs of turns; its
+spread is the range over rounds. The share of the machine's rate counts, for N tokens in B texts of T, P weights in the
 matrices of L blocks of width d and P_A in adapters (head, pooler and embeddings are left out):
 
     attention  12 B T^2 d L       scores and sums, forward and twice that backward
@@ -24,22 +25,23 @@ matrices of L blocks of width d and P_A in adapters (head, pooler and embeddings
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-import lora_bench  # isort: skip  # Says how threads wait, which is read when torch is loaded.
 
 import numpy as np
 import psutil
 import torch
 import transformers
-from accelerate.state import AcceleratorState
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -112,13 +114,19 @@ class Training:
     method: str
     seed: int
     step_ms: list[float]
+    """Of every step; not a number where it was not timed."""
     eval_loss: float
-    other_cores: float
-    """Cores that other processes kept busy meanwhile; far from 0 the times say little."""
 
 
-def train_with_loop(config: RunConfig, texts: Texts, dtype: str) -> tuple[nn.Module, list[float]]:
+def train_with_loop(
+    config: RunConfig, texts: Texts, dtype: str, wait_for_turn: Callable[[], None]
+) -> tuple[nn.Module, list[float]]:
     """(a): the project's own way from the pretrained weights; returns the network and the seconds of each step."""
+
+    def stop_requested() -> bool:
+        wait_for_turn()  # The loop asks after each step, with its clock stopped.
+        return False
+
     net = load_model(
         config.model, kind=TaskKind.classification, num_labels=NUM_LABELS, cache=cache_folder(config),
         dtype=DTYPES[dtype], seed=config.seed, dropout=None, pad_token_id=texts.pad_id,
@@ -133,13 +141,19 @@ def train_with_loop(config: RunConfig, texts: Texts, dtype: str) -> tuple[nn.Mod
         job = TrainingJob(
             net=net, training=config.training, kind=TaskKind.classification, split=texts.train, pad_id=texts.pad_id,
             seed=config.seed, config_digest="", checkpoints=Path(folder), evaluate=dict, observer=NullObserver(),
-            stop_requested=lambda: False,
+            stop_requested=stop_requested,
         )  # fmt: skip
-        progress = Loop(job, SingleBackend()).run()
-    return net, [seconds for step, seconds in enumerate(progress.step_s) if step not in progress.untimed_steps]
+        loop = Loop(job, SingleBackend())
+        wait_for_turn()
+        progress = loop.run()
+    # One step of the loop is taken under a count of live bytes, which its own timing leaves out as well.
+    skipped = set(progress.untimed_steps)
+    return net, [math.nan if step in skipped else value for step, value in enumerate(progress.step_s)]
 
 
-def train_with_trainer(config: RunConfig, texts: Texts, dtype: str) -> tuple[nn.Module, list[float]]:
+def train_with_trainer(
+    config: RunConfig, texts: Texts, dtype: str, wait_for_turn: Callable[[], None]
+) -> tuple[nn.Module, list[float]]:
     """(b): as the documentation of transformers and PEFT shows it, with everything off that is not training."""
     torch.manual_seed(config.seed)
     folder = locate(config.model)
@@ -155,7 +169,7 @@ def train_with_trainer(config: RunConfig, texts: Texts, dtype: str) -> tuple[nn.
         for batch in texts.batches(config)
         for index in range(config.training.batch_size)
     ]
-    clock = StepClock()
+    clock = StepClock(wait_for_turn)
     with tempfile.TemporaryDirectory() as output:
         arguments = TrainingArguments(
             output_dir=output, per_device_train_batch_size=config.training.batch_size, bf16=dtype == "bf16",
@@ -168,6 +182,7 @@ def train_with_trainer(config: RunConfig, texts: Texts, dtype: str) -> tuple[nn.
     trainer.remove_callback(PrinterCallback)
     if trainer.accelerator.mixed_precision != ("bf16" if dtype == "bf16" else "no"):
         raise MeasurementError(f"the Trainer runs in {trainer.accelerator.mixed_precision}, not in {dtype}")
+    wait_for_turn()
     trainer.train()
     return net, clock.seconds
 
@@ -175,9 +190,10 @@ def train_with_trainer(config: RunConfig, texts: Texts, dtype: str) -> tuple[nn.
 class StepClock(TrainerCallback):
     """Seconds from the beginning of each step, after its batch was fetched, to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_for_turn: Callable[[], None]) -> None:
         self.seconds: list[float] = []
         self._start = 0.0
+        self._wait_for_turn = wait_for_turn
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts."""
@@ -186,26 +202,50 @@ class StepClock(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stops; gradients have been cleared."""
         self.seconds.append(time.perf_counter() - self._start)
+        self._wait_for_turn()
 
 
-def train(contestant: str, method: str, seed: int, *, texts: Texts, options: argparse.Namespace) -> Training:
-    """Trains one contestant and takes its times, its loss and what others did to the machine meanwhile."""
+def contest(contestant: str, method: str, seed: int, options: argparse.Namespace, line: Connection) -> None:
+    """One contestant's process: says that it is ready, then takes a turn whenever it hears something."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+    steps_until_turn = itertools.cycle(range(options.turn))
+
+    def wait_for_turn() -> None:  # Called before the first step and after each.
+        if next(steps_until_turn) == 0:
+            line.send(None)
+            line.recv()
+
     kind, dtype = contestant.split("_")
-    config = compose(method, dtype, seed, options)
-    # Accelerate keeps the precision of the contestant before in the process.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    process, start_s, start_busy_s = psutil.Process(), time.perf_counter(), busy_s()
-    start_own_s = sum(process.cpu_times()[:2])
-    net, seconds = (train_with_loop if kind == "loop" else train_with_trainer)(config, texts, dtype)
-    others_s = busy_s() - start_busy_s - (sum(process.cpu_times()[:2]) - start_own_s)
-    return Training(
-        contestant=contestant,
-        method=method,
-        seed=seed,
-        step_ms=[1e3 * value for value in seconds[options.warmup :]],
-        eval_loss=eval_loss(net, texts),
-        other_cores=max(0.0, others_s) / (time.perf_counter() - start_s),
-    )
+    config, texts = compose(method, dtype, seed, options), read_texts(options)
+    train = train_with_loop if kind == "loop" else train_with_trainer
+    net, seconds = train(config, texts, dtype, wait_for_turn)
+    line.send(Training(contestant, method, seed, [1e3 * value for value in seconds], eval_loss(net, texts)))
+
+
+def run_round(method: str, seed: int, options: argparse.Namespace) -> list[Training]:
+    """All contestants of a method, turn by turn."""
+    context = multiprocessing.get_context("spawn")
+    processes, lines = [], []
+    for contestant in options.contestants:
+        line, far_end = context.Pipe()
+        process = context.Process(target=contest, args=(contestant, method, seed, options, far_end), daemon=True)
+        process.start()
+        far_end.close()  # So that a contestant that dies ends the line.
+        line.recv()
+        processes.append(process)
+        lines.append(line)
+    for _ in range(options.steps // options.turn):
+        for line in lines:
+            line.send(None)
+            line.recv()
+    for line in lines:
+        line.send(None)
+    trainings = [line.recv() for line in lines]
+    for process in processes:
+        process.join()
+    return trainings
 
 
 def compose(method: str, dtype: str, seed: int, options: argparse.Namespace) -> RunConfig:
@@ -244,10 +284,10 @@ def eval_loss(net: nn.Module, texts: Texts) -> float:
     return total / NUM_HELD_OUT
 
 
-def busy_s() -> float:
-    """Seconds that all cores have worked since the machine started."""
+def others_busy_s() -> float:
+    """Seconds that all cores have worked for processes that are not ours, since the machine started."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait)
+    return float(sum(times) - times.idle - times.iowait - sum(os.times()[:4]))
 
 
 def step_flops(method: str, options: argparse.Namespace) -> float:
@@ -264,36 +304,37 @@ def step_flops(method: str, options: argparse.Namespace) -> float:
     return float(4 * tokens * weights + 6 * tokens * adapters - 6 * tokens * width**2 + attention)
 
 
+def timed_turns(training: Training, options: argparse.Namespace) -> np.ndarray:
+    """Times in ms, shape (turns, steps of a turn): without the first turn and the first step of each."""
+    return np.array(training.step_ms).reshape(-1, options.turn)[1:, 1:]
+
+
 def summarise(trainings: list[Training], rates: dict[str, float], options: argparse.Namespace) -> dict[str, Any]:
     """Step times, losses and shares by contestant, and ratios between contestants."""
-    summary: dict[str, Any] = {"contestants": {}, "ratios": {}}
     rounds: dict[tuple[str, str], list[Training]] = {}
     for training in trainings:
         rounds.setdefault((training.method, training.contestant), []).append(training)
+    contestants, ratios = {}, {}
     for (method, contestant), members in rounds.items():
-        median_ms = statistics.median(value for member in members for value in member.step_ms)
-        flops_per_s = step_flops(method, options) / (median_ms / 1e3)
-        summary["contestants"][f"{method}/{contestant}"] = {
-            "step_median_ms": median_ms,
-            "round_median_ms": [statistics.median(member.step_ms) for member in members],
-            "step_p10_ms": float(np.quantile([value for member in members for value in member.step_ms], 0.1)),
-            "step_p90_ms": float(np.quantile([value for member in members for value in member.step_ms], 0.9)),
-            "eval_loss": [member.eval_loss for member in members],
-            "gflops_per_s": flops_per_s / 1e9,
+        p10, median, p90 = np.nanquantile([timed_turns(member, options) for member in members], [0.1, 0.5, 0.9])
+        flops_per_s = step_flops(method, options) / (median / 1e3)
+        contestants[f"{method}/{contestant}"] = {
+            "step_median_ms": median, "step_p10_ms": p10, "step_p90_ms": p90, "gflops_per_s": flops_per_s / 1e9,
             "share_of_matrix_rate": flops_per_s / rates[contestant.split("_")[1]],
-            "other_cores": [member.other_cores for member in members],
-        }
+            "eval_loss": [member.eval_loss for member in members],
+        }  # fmt: skip
     for (method, ours, theirs), target in TARGETS.items():
         pairs = list(zip(rounds.get((method, ours), []), rounds.get((method, theirs), []), strict=False))
-        if not pairs:
-            continue
-        ratios = [statistics.median(a.step_ms) / statistics.median(b.step_ms) for a, b in pairs]
-        losses = [a.eval_loss - b.eval_loss for a, b in pairs]
-        summary["ratios"][f"{method}: {ours} / {theirs}"] = {
-            "median": statistics.median(ratios), "min": min(ratios), "max": max(ratios), "target": target,
-            "eval_loss_difference_mean": statistics.mean(losses),
-        }  # fmt: skip
-    return summary
+        if pairs:
+            by_round = [
+                np.median(np.nanmedian(timed_turns(a, options), 1) / np.nanmedian(timed_turns(b, options), 1))
+                for a, b in pairs
+            ]
+            ratios[f"{method}: {ours} / {theirs}"] = {
+                "median": statistics.median(by_round), "min": min(by_round), "max": max(by_round), "target": target,
+                "eval_loss_difference": [a.eval_loss - b.eval_loss for a, b in pairs],
+            }  # fmt: skip
+    return {"contestants": contestants, "ratios": ratios}
 
 
 def describe_machine() -> dict[str, Any]:
@@ -303,7 +344,8 @@ def describe_machine() -> dict[str, Any]:
         "cpu": machine.cpu_name(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(),
         "flags": [flag for flag in fast if flag in machine.cpu_flags()],
         "memory_gib": psutil.virtual_memory().total / GIB,
-        "versions": machine.library_versions(), "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "versions": machine.library_versions(), "commit": machine.source_commit()[0],
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "load_average_before": os.getloadavg(),
     }  # fmt: skip
 
@@ -322,41 +364,45 @@ def print_summary(summary: dict[str, Any]) -> None:
         print(f"{name:34} {row['median']:6.3f} {row['min']:6.3f} {row['max']:6.3f} {row['target']:6.2f}")
 
 
-def main() -> None:
-    """Runs all rounds, prints the tables and writes everything that was measured."""
+def read_options() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, help="JSON file for everything that was measured")
     parser.add_argument("--rounds", type=int, default=5, help="trainings of each contestant, one seed each")
     parser.add_argument("--steps", type=int, default=60, help="optimiser steps of a training")
-    parser.add_argument("--warmup", type=int, default=5, help="first steps that are not timed")
+    parser.add_argument("--turn", type=int, default=6, help="steps of a turn; the first turn is not timed")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--length", type=int, default=32, help="tokens of each text")
     parser.add_argument("--methods", nargs="+", choices=sorted(RATES), default=["lora", "full"])
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     options = parser.parse_args()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    described, texts = describe_machine(), read_texts(options)
-    rates = {name: flops.peak_flops_per_s(dtype, torch.device("cpu")) for name, dtype in DTYPES.items()}
-    trainings = []
+    if options.turn < 2 or options.steps % options.turn or options.steps < 2 * options.turn:
+        parser.error(f"--steps {options.steps} has to be two or more times --turn {options.turn}, which is 2 or more")
+    return options
+
+
+def main() -> None:
+    """Runs all rounds, prints the tables and writes everything that was measured."""
+    options, described = read_options(), describe_machine()
+    rates, trainings, other_cores = dict.fromkeys(DTYPES, 0.0), [], []
     for seed in range(options.rounds):
         for method in options.methods:
-            for contestant in options.contestants:
-                done = train(contestant, method, seed, texts=texts, options=options)
-                trainings.append(done)
+            start_s, start_others_s = time.perf_counter(), others_busy_s()
+            trainings += run_round(method, seed, options)
+            other_cores.append((others_busy_s() - start_others_s) / (time.perf_counter() - start_s))
+            for done in trainings[-len(options.contestants) :]:
+                median_ms = np.nanmedian(done.step_ms[options.warmup :])
                 print(
-                    f"round {seed + 1}/{options.rounds} {method:5} {contestant:13} "
-                    f"{statistics.median(done.step_ms):7.1f} ms  eval loss {done.eval_loss:.3f}  "
-                    f"others {done.other_cores:.2f} cores",
-                    flush=True,
+                    f"round {seed + 1} {method:5} {done.contestant:13} {median_ms:7.1f} ms, loss {done.eval_loss:.3f}"
                 )
+            print(f"other processes kept {other_cores[-1]:.2f} cores busy meanwhile", flush=True)
         for name, dtype in DTYPES.items():
             rates[name] = max(rates[name], flops.peak_flops_per_s(dtype, torch.device("cpu")))
     summary = summarise(trainings, rates, options)
     print_summary(summary)
     if options.out:
         settings = {name: value for name, value in vars(options).items() if name != "out"}
-        record = {"lora_bench": lora_bench.__version__, "settings": settings, "rates": RATES, "machine": described}
+        record = {"settings": settings | {"learning_rates": RATES}, "machine": described, "other_cores": other_cores}
         record |= {"matrix_rate_gflops_per_s": {name: rate / 1e9 for name, rate in rates.items()}, **summary}
         write_json(options.out, record | {"trainings": [vars(training) for training in trainings]})
 
