@@ -391,10 +391,8 @@ def main() -> None:
             trainings += run_round(method, seed, options)
             other_cores.append((others_busy_s() - start_others_s) / (time.perf_counter() - start_s))
             for done in trainings[-len(options.contestants) :]:
-                median_ms = np.nanmedian(done.step_ms[options.warmup :])
-                print(
-                    f"round {seed + 1} {method:5} {done.contestant:13} {median_ms:7.1f} ms, loss {done.eval_loss:.3f}"
-                )
+                step_ms = np.nanmedian(timed_turns(done, options))
+                print(f"round {seed + 1} {method:5} {done.contestant:13} {step_ms:7.1f} ms, loss {done.eval_loss:.3f}")
             print(f"other processes kept {other_cores[-1]:.2f} cores busy meanwhile", flush=True)
         for name, dtype in DTYPES.items():
             rates[name] = max(rates[name], flops.peak_flops_per_s(dtype, torch.device("cpu")))

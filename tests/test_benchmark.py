@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -13,14 +14,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from lora_bench import rundir
 from lora_bench.benchmark import run_benchmark
 from lora_bench.config.resolve import to_yaml
 from lora_bench.errors import RunInterrupted
+from lora_bench.evaluation import Evaluation
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import root_folder
+from lora_bench.records import Score
+from lora_bench.report import render_comparison
 from lora_bench.rundir import RunDir
 from lora_bench.training.loop import Loop
 from lora_bench.training.observer import NullObserver
@@ -282,3 +287,65 @@ def test_a_real_allocation_failure_is_told_as_oom(tiny, tmp_path):
     assert result is not None
     assert result.status == "oom"
     assert result.details["largest_micro_batch"] in (1, 2, 4, 8, 16, 32, 64, 128, 256), result.error
+
+
+def test_an_evaluation_that_is_not_finite_ends_as_diverged_and_can_be_shown(tiny, monkeypatch):
+    monkeypatch.setattr("lora_bench.benchmark.evaluate", lambda *args, **kwargs: _nan_evaluation())
+    result, run_dir = run(tiny())
+    assert result.status == "diverged"
+    assert "an evaluation after step 3" in (result.error or "")
+    render_comparison([run_dir], console=Console(file=io.StringIO()))
+
+
+def _nan_evaluation():
+    return Evaluation([Score("nll", float("nan"), None, None, 32, False)], "nll", [], loss=float("nan"))
+
+
+def test_one_evaluation_item_has_an_interval_without_end_and_can_be_shown(tiny):
+    result, run_dir = run(tiny("task.num_eval=1"))
+    assert result.score("nll").ci_high is None
+    assert run_dir.read_result() == result
+    render_comparison([run_dir], console=Console(file=io.StringIO()))
+
+
+def test_a_run_killed_between_divergence_and_its_record_stays_diverged(tiny, monkeypatch):
+    words = ["method=full", "training.lr=1e30", "training.max_grad_norm=null", "training.warmup_ratio=0"]
+    config = tiny(*words, "training.dtype=fp32")
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDir, "write_result", lambda self, result: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    result, _ = run(config)
+    assert result.status == "diverged"
+    assert "a lower training.lr" in (result.error or "")
+
+
+def test_running_out_of_memory_without_a_word_is_recorded(tiny, monkeypatch):
+    monkeypatch.setattr("lora_bench.benchmark.load_model", lambda *args, **kwargs: (_ for _ in ()).throw(MemoryError()))
+    result, _ = run(tiny())
+    assert result.status == "oom"
+    assert "MemoryError" in (result.error or "")
+    assert "while loading" in (result.error or "")
+
+
+def test_running_out_of_memory_in_an_evaluation_says_which_batch(tiny, monkeypatch):
+    monkeypatch.setattr("lora_bench.benchmark.evaluate", lambda *args, **kwargs: (_ for _ in ()).throw(MemoryError()))
+    result, _ = run(tiny())
+    assert result.status == "oom"
+    assert "lower training.eval_batch_size=64" in (result.error or "")
+    assert result.sizes is not None
+    assert result.timing is not None
+
+
+def test_the_total_of_lora_is_base_and_adapter(tiny):
+    lora, full = (run(tiny(f"method={method}"))[0].sizes for method in ("lora", "full"))
+    assert lora.total_parameters == full.total_parameters + lora.adapter_parameters
+    assert lora.head_parameters == full.head_parameters
+
+
+def test_another_cache_is_taken_up_when_a_run_goes_on(tiny, tmp_path):
+    observer = StopAt(2)
+    with pytest.raises(RunInterrupted):
+        run(tiny(), observer=observer, stop_requested=lambda: observer.seen >= 2)
+    _, run_dir = run(tiny(f"paths.cache={tmp_path}/another"))
+    assert f"{tmp_path}/another" in run_dir.config.read_text()

@@ -143,3 +143,42 @@ def _wait_until_free(tmp_path):
     while any(RunDir(run_dir.path).is_held() for run_dir in find_run_dirs(tmp_path / "root")):
         assert time.monotonic() < end, "a run outlived its controller"
         time.sleep(0.1)
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_still_checkpoints(command, tmp_path):
+    words = command("training.max_steps=3000", "training.checkpoint_every=0", "study.baseline=null", "lora.r=2")
+    controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    _running_pid(tmp_path, controller, step=3)
+    os.killpg(controller.pid, signal.SIGINT)
+    out, _ = controller.communicate(timeout=120)
+    assert controller.returncode == 130, out
+    (begun,) = [run_dir for run_dir in find_run_dirs(tmp_path / "root") if run_dir.checkpoints.exists()]
+    assert len(list(begun.checkpoints.glob("step-*"))) == 1
+
+
+def test_a_run_whose_controller_was_killed_checkpoints_and_stops(command, tmp_path):
+    words = command("training.max_steps=30000", "training.checkpoint_every=0", "study.baseline=null", "lora.r=2")
+    controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+    _running_pid(tmp_path, controller, step=3)
+    controller.kill()
+    controller.wait()
+    _wait_until_free(tmp_path)
+    (begun,) = find_run_dirs(tmp_path / "root")
+    assert begun.read_result() is None
+    assert len(list(begun.checkpoints.glob("step-*"))) == 1
+
+
+def test_two_studies_that_share_a_run_train_it_once(command, tmp_path):
+    both = [command("training.max_steps=100", f"lora.r={rank}", f"study.name=rank{rank}") for rank in (1, 2)]
+    controllers = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for words in both]
+    outs = [controller.communicate(timeout=300)[0] for controller in controllers]
+    assert [controller.returncode for controller in controllers] == [0, 0], outs
+    assert [result["status"] for result in results(tmp_path)] == ["finished"] * 3
+    assert not list((tmp_path / "root").rglob("failures"))
+
+
+def test_the_record_has_the_command_that_a_user_typed(command, tmp_path):
+    assert run(command("training.max_steps=2", "lora.r=2", "study.baseline=null")).returncode == 0
+    (result,) = results(tmp_path)
+    assert "run.py -m model=tiny" in result["provenance"]["command"]
+    assert "forkserver" not in result["provenance"]["command"]
