@@ -22,7 +22,6 @@ from lora_bench.config.schema import INFRASTRUCTURE, FilesConfig, FullMethodConf
 from lora_bench.config.store import CONF_DIR, SCHEMAS
 from lora_bench.errors import ConfigError, Fault
 
-
 _YAML_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C one takes 1 ms a configuration, not 10
 
 

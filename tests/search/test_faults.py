@@ -99,13 +99,15 @@ def check_each_once(tmp_path, *, num_trials, num_seeds=1):
 
 
 def kill_at_random_moments(words, tmp_path, *, num_kills, seed):
-    moments = random.Random(seed)
+    moments, num_in_the_middle = random.Random(seed), 0
     for _ in range(num_kills):
         process = start(words)
         # From before the first trial to well into the study.
         time.sleep(0.5 + 2.5 * moments.random())
         process.kill()
         process.communicate()
+        num_in_the_middle += any(not run.result.exists() for run in find_run_dirs(tmp_path / "root"))
+    assert num_in_the_middle >= 1, "no kill hit a run"
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
