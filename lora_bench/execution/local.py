@@ -25,6 +25,7 @@ from lora_bench.rundir import RunDir
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
+LEASH = "lora_bench.execution.leash"
 WARM = "lora_bench.execution.warm"
 """Module with the heavy imports of a training run."""
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +44,7 @@ class LocalExecutor:
         self._body = body or run_child
         self._context = multiprocessing.get_context("forkserver")
         # The heavy imports, and nothing that the parent's main module would add.
-        self._context.set_forkserver_preload([preload])
+        self._context.set_forkserver_preload([LEASH, preload])
         self._processes: dict[int, BaseProcess] = {}
         self._next = 0
 
@@ -84,7 +85,7 @@ def run_child(run_dir: str, num_threads: int) -> None:
 
 def enter_run(run_dir: str) -> RunDir:
     """What a run's process does first: ends with its controller, hears no Ctrl-C, prints into its log."""
-    _die_with_parent()
+    die_with_parent()
     # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
     os.setpgrp()
     directory = RunDir(Path(run_dir))
@@ -174,7 +175,10 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-def _die_with_parent() -> None:
-    """When the controller dies its server dies with it; the run is then asked to checkpoint and stop."""
+def die_with_parent() -> None:
+    """Has the kernel send SIGTERM when the parent dies: the controller's to the server, the server's to a run.
+
+    A run is thereby asked to checkpoint and stop.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
