@@ -107,6 +107,7 @@ class SearchSupply:
         for trial, verdict in zip(trials, verdicts, strict=True):
             self._adopt(side, trial)
             if verdict is None:
+                self._compose_missing(side.arm, trial)
                 self._waiting.append(trial)
             elif not known[trial.number].state.is_finished():
                 self.ended(trial)
@@ -115,6 +116,13 @@ class SearchSupply:
                 trial = self._build(side, number, side.optuna.take_up(number))
                 if trial.members:
                     self._waiting.append(trial)
+
+    def _compose_missing(self, arm: Arm, trial: Trial) -> None:
+        """Configurations of runs that were on record, but had no directory yet when the controller died."""
+        if all(member.run_dir.config.exists() for member in trial.members):
+            return
+        for member, config in zip(trial.members, arm.configs_at(trial.point, self._question.seeds), strict=True):
+            member.config = config
 
     def _adopt(self, side: _Side, trial: Trial) -> None:
         self._trials.append(trial)

@@ -46,6 +46,8 @@ class Overview:
     rows: tuple[TrialRow, ...]
     progress: Mapping[str, Any]
     command: tuple[str, ...]
+    runs: Path
+    """Where its run directories are."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -94,13 +96,15 @@ def read_overview(directory: StudyDir) -> Overview:
         rows=tuple(row for row in rows if row.line.duplicate_of is None),
         progress=progress,
         command=tuple(recorded["command"]),
+        runs=directory.runs,
     )
 
 
-def repeat_command(row: TrialRow, seed: int | None = None) -> str:
-    """What trains a trial's run once more, for a shell."""
-    words = [word for word in row.line.words if not word.lstrip("+").startswith("study.")]
-    return shlex.join(["python", "run.py", *words, *([] if seed is None else [f"seed={seed}"])])
+def repeat_command(row: TrialRow, runs: Path) -> str:
+    """What trains the first run of a trial once more, beside its record, for a shell."""
+    words = [word for word in row.line.words if not word.lstrip("+").startswith(("study.", "seed=", "again="))]
+    seed = RunDir(runs / row.line.runs[0]).read_config()["seed"]
+    return shlex.join(["python", "run.py", *words, f"seed={seed}", "again=true"])
 
 
 def _row(line: TrialLine, runs: Path, constraints: Sequence[Constraint]) -> TrialRow:

@@ -88,9 +88,12 @@ class OptunaArm:
         """What became of a trial; a trial that was told already is left as it is."""
         from optuna.trial import Trial, TrialState
 
-        if self.trials()[number].state.is_finished():
-            return
-        trial = self._live.pop(number, None) or Trial(self._study, self.trials()[number]._trial_id)
+        trial = self._live.pop(number, None)
+        if trial is None:
+            known = self.trials()[number]
+            if known.state.is_finished():
+                return
+            trial = Trial(self._study, known._trial_id)
         for key, value in verdict.attributes.items():
             trial.set_user_attr(key, value)
         for key, value in constraint_values(self._question.constraints, verdict).items():
@@ -100,7 +103,9 @@ class OptunaArm:
                 trial.report(value, step)
         state = TrialState[state_name(verdict)]
         values = told_values(self._question.objectives, verdict) if state is TrialState.COMPLETE else None
-        self._study.tell(trial, values=values, state=state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CMA-ES says each time that it leaves constraints out
+            self._study.tell(trial, values=values, state=state)
 
     def rebuild(self, lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None]) -> None:
         """Makes the arm again from the trials on record; those without a verdict are running."""

@@ -27,7 +27,7 @@ def render_summary(
     console.print(_cost(overview), highlight=False)
     best = overview.best(overview.arms[0]) if overview.arms else None
     if best is not None:
-        console.print(f"repeat the best: {repeat_command(best)}", highlight=False, soft_wrap=True)
+        console.print(f"repeat the best: {repeat_command(best, overview.runs)}", highlight=False, soft_wrap=True)
 
 
 def render_overview(overview: Overview) -> RenderableType:

@@ -77,6 +77,23 @@ def test_a_killed_run_is_retried_from_its_checkpoint(command, tmp_path):
         assert steps == list(range(1, 301))
 
 
+def test_a_killed_run_has_the_weights_of_an_uninterrupted_one(command, tmp_path):
+    words = command("training.max_steps=120", "lora.r=2", "study.baseline=null", "study.sampler=random")
+    words += ["study.n_trials=1"]
+    controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    os.kill(_running_pid(tmp_path, controller, step=11), signal.SIGKILL)
+    out, _ = controller.communicate(timeout=300)
+    assert "retry 1 of 2" in out
+    whole = run([*words, f"paths.root={tmp_path}/whole"])
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    (killed,), (uninterrupted,) = find_run_dirs(tmp_path / "root"), find_run_dirs(tmp_path / "whole")
+    assert killed.path.name == uninterrupted.path.name
+    files = sorted(path.relative_to(killed.weights) for path in killed.weights.rglob("*.safetensors"))
+    assert files
+    for file in files:
+        assert (killed.weights / file).read_bytes() == (uninterrupted.weights / file).read_bytes()
+
+
 def test_sigkill_of_the_controller_then_the_same_command(command, tmp_path):
     words, moments = command("training.max_steps=60"), random.Random(0)
     num_kills = 0

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from lora_bench import rundir
-from lora_bench.rundir import RunDir, find_run_dirs
+from lora_bench.rundir import find_run_dirs
 from lora_bench.search.storage import open_storage
 from lora_bench.search.studydir import find_study_dirs
 
@@ -99,23 +99,28 @@ def check_each_once(tmp_path, *, num_trials, num_seeds=1):
 
 
 def kill_at_random_moments(words, tmp_path, *, num_kills, seed):
-    moments = random.Random(seed)
-    for _ in range(num_kills):
+    moments, num_in_the_middle = random.Random(seed), 0
+    for index in range(num_kills):
         process = start(words)
-        # From before the first trial to well into the study.
-        time.sleep(0.5 + 2.5 * moments.random())
+        if index % 4 < 3:
+            _wait_for_a_run(tmp_path, process)
+        # In the middle of runs; every fourth time while the study is being taken up.
+        time.sleep(moments.random())
         process.kill()
         process.communicate()
+        num_in_the_middle += any(not run.result.exists() for run in find_run_dirs(tmp_path / "root"))
+    assert num_in_the_middle >= 1, "no kill hit a run"
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_sigkill_of_the_controller_then_the_same_command(words, tmp_path, seed):
-    words = [*words, RATE, "lora.r=1,4", "study.n_trials=8", "study.n_jobs=2", "study.seeds=[0,1]"]
+    words = [*words, RATE, "lora.r=1,4", "study.n_trials=5", "study.n_jobs=2", "study.seeds=[0,1]"]
+    words.append("training.max_steps=60")
     kill_at_random_moments(words, tmp_path, num_kills=4 if seed == 0 else 15, seed=seed)
     finish(words)
-    check_each_once(tmp_path, num_trials=8, num_seeds=2)
+    check_each_once(tmp_path, num_trials=5, num_seeds=2)
     out = finish(words)
-    assert "32 runs, 32 recorded already, 0 to do" in out
+    assert "20 runs, 20 recorded already, 0 to do" in out
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -243,8 +248,8 @@ def test_a_folder_that_cannot_be_written_says_so(words):
 
 
 def _wait_for_a_run(tmp_path, process):
+    """Until a run is under way, or the study has ended."""
     end = time.monotonic() + 60
-    while not any(RunDir(run.path).is_held() for run in find_run_dirs(tmp_path / "root")):
+    while process.poll() is None and not any(run.is_held() for run in find_run_dirs(tmp_path / "root")):
         assert time.monotonic() < end, "no run began"
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
+        time.sleep(0.02)
