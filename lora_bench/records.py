@@ -66,8 +66,8 @@ class Timing:
     load_s: float
     train_s: float
     eval_s: float
-    generate_s: float
-    """Part of `eval_s` that went into generating and grading answers."""
+    generate_s: float | None = field(default=None, kw_only=True)
+    """Part of `eval_s` that went into generating and grading answers; None in records that are older than the field."""
     step_median_ms: float | None
     step_p10_ms: float | None
     step_p90_ms: float | None

@@ -112,7 +112,7 @@ def mean_metrics(results: Sequence[RunResult]) -> Mapping[str, float]:
 def cost_metrics() -> tuple[str, ...]:
     """Every metric that does not depend on the task."""
     memory = memory_metrics(MemoryProfile(0, 0, 0, 0, 0))
-    timing = timing_metrics(Timing(0, 0, 0, 0, None, None, None, 0, None, 0, None, None, None, None))
+    timing = timing_metrics(Timing(0, 0, 0, None, None, None, 0, None, 0, None, None, None, None))
     sizes = size_metrics(Sizes(0, 0, 0, 0, 0, 0))
     return ("train/final_loss", *memory, *timing, *sizes)
 
