@@ -88,7 +88,9 @@ def main() -> int:
     print(json.dumps(found, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 0 if statistics.mean(gaps_ms) <= 1e3 * MOST_PER_TRIAL_S and late <= MOST_GROWTH * early else 1
+    is_whole = len(executor.starts_s) == arguments.trials
+    is_cheap = statistics.mean(gaps_ms) <= 1e3 * MOST_PER_TRIAL_S and late <= MOST_GROWTH * early
+    return 0 if is_whole and is_cheap else 1
 
 
 if __name__ == "__main__":
