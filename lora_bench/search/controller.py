@@ -174,7 +174,7 @@ class Controller:
 
     def _start(self, member: Member) -> None:
         study, executor = self._question.study, self._question.config.executor
-        member.write_config()
+        member.write_config(self._question.name)
         request = RunRequest(
             member.run_dir.path,
             threads_per_run(study.n_jobs, executor.threads_per_run),

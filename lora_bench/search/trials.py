@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +45,15 @@ class Member:
             self.config = from_yaml(self.run_dir.config)
         return self.config
 
-    def write_config(self) -> None:
+    def write_config(self, study_name: str) -> None:
         """Makes the directory, with the configuration that its process will read.
 
-        One that was begun and not finished takes this command's infrastructure: another cache, another store.
+        One that was begun and not finished takes this command's infrastructure: another cache, another store. The
+        study's name goes in as well, so that a tracking store that is lost can be made again with its groups.
         """
-        text = to_yaml(self.load_config())
+        config = self.load_config()
+        self.config = dataclasses.replace(config, study=dataclasses.replace(config.study, name=study_name))
+        text = to_yaml(self.config)
         if not self.run_dir.config.exists() or self.run_dir.config.read_text(encoding="utf-8") != text:
             rundir.write_text(self.run_dir.config, text)
 
