@@ -149,8 +149,10 @@ class _Run:
             dropout=config.training.dropout,
             pad_token_id=tokenizer.pad_token_id,
         )
-        use_fast_attention(net)
-        use_fast_dropout(net)
+        if device.type == "cpu":
+            # Elsewhere sdpa is fast itself, and with its own mask.
+            use_fast_attention(net)
+            use_fast_dropout(net)
         method = build_method(config)
         placed = _place(config, net)
         torch.manual_seed(config.seed)
