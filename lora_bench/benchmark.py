@@ -16,6 +16,7 @@ from lora_bench.config.resolve import config_digest, to_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, evaluate
+from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
 from lora_bench.methods import Placed, build_method
 from lora_bench.models import max_tokens, read_architecture, target_modules, weights_digest
@@ -154,7 +155,7 @@ class _Run:
             use_fast_attention(net)
             use_fast_dropout(net)
         method = build_method(config)
-        placed = _place(config, net)
+        placed = place(config, net)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
         return Prepared(
@@ -206,6 +207,7 @@ class _Run:
         shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
         with rundir.filled_folder(self.run_dir.weights) as folder:
             prepared.method.save(prepared.net, folder)
+            write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
         return weights_bytes, rundir.directory_bytes(loop.checkpoint())
 
@@ -242,7 +244,7 @@ class _Run:
         )
 
 
-def _place(config: RunConfig, net: nn.Module) -> Placed:
+def place(config: RunConfig, net: nn.Module) -> Placed:
     """Finds the placed matrices, with fused ones split where a role asks for a part of one."""
     if config.placement is None:
         return Placed((), tuple(head_modules(net)))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lora_bench.errors import ConfigError, LoraBenchError, suggest
+from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest
 from lora_bench.search import commands as study_commands
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_ROOT = "outputs"
 DEFAULT_PORT = 5000
-
-
-class UsageError(LoraBenchError):
-    """The command line asks for something that is not there."""
 
 
 class Parser(argparse.ArgumentParser):
