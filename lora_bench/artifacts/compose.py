@@ -106,7 +106,7 @@ def check_parts(parts: Sequence[Part], head: TrainedRun | None) -> None:
         raise ArtifactError(
             f"the task heads have no mean with the weights {given}; name the run of the head with --head"
         )
-    names = {tuple(labels) for labels in (trained.labels() for trained in runs) if labels}
+    names = {tuple(labels) for labels in (trained.labels for trained in runs) if labels}
     if len(names) > 1:
         listed = " and ".join(f"[{', '.join(labels)}]" for labels in sorted(names))
         raise ArtifactError(f"the task heads have other classes, {listed}; name the run of the head with --head")

@@ -73,8 +73,8 @@ def merge_run(trained: TrainedRun, out: Path, *, dtype: Dtype | None = None) -> 
     fp32_difference = relative_difference(logits(merged, batch), exact)
     if not fp32_difference <= EXACT:
         raise ArtifactError(
-            f"{trained.name}: merged and unmerged outputs differ by {fp32_difference:.1g} of the largest logit in fp32, "
-            f"where {EXACT:.0e} is rounding; nothing was written; a fault of method={trained.config.method.name}"
+            f"{trained.name}: merged and unmerged outputs differ by {fp32_difference:.1g} of the largest logit in "
+            f"fp32, where {EXACT:.0e} is rounding; nothing was written; a fault of method={trained.config.method.name}"
         )
     cast_parameters(merged, TORCH_DTYPES[written])
     with written_folder(out, made_by="merge", runs=[(trained, 1.0)], dtype=written.value) as folder:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lora_bench.artifacts.trained import AGAIN, TrainedRun, quantised_text
-from lora_bench.benchmark import place
 from lora_bench.errors import ArtifactError
-from lora_bench.methods import METHODS, Method, build_method
+from lora_bench.methods import Method, build_method
 from lora_bench.models.load import load_model, load_tokenizer
 from lora_bench.models.split import join_fused
+from lora_bench.placing import place
 from lora_bench.summary import TORCH_DTYPES
 
 PROBE_SHAPE = (4, 16)
@@ -52,7 +52,7 @@ def load_base(trained: TrainedRun) -> PreTrainedModel:
         dropout=None,
         pad_token_id=load_run_tokenizer(trained).pad_token_id,
     )
-    labels = trained.labels()
+    labels = trained.labels
     if labels is not None and len(labels) == trained.num_labels:
         net.config.id2label = dict(enumerate(labels))
         net.config.label2id = {label: index for index, label in enumerate(labels)}
@@ -87,13 +87,22 @@ def merge_adapted(trained: TrainedRun, adapted: Adapted) -> PreTrainedModel:
     """
     if is_quantised(adapted.net):
         raise ArtifactError(quantised_text(trained))
+    merged = try_merge(adapted)
+    if merged is None:
+        raise ArtifactError(
+            f"{trained.name}: method={trained.config.method.name} computes something beside the base's weights, so "
+            f"there is nothing to merge it into; it works as it is in the run, and method=lora merges"
+        )
+    return merged
+
+
+def try_merge(adapted: Adapted) -> PreTrainedModel | None:
+    """As `merge_adapted`, or None where the method cannot merge or the base is quantised. Uses `adapted` up."""
+    if is_quantised(adapted.net):
+        return None
     merged = adapted.method.merge(cast_parameters(adapted.net, torch.float32))
     if merged is None:
-        accepted = ", ".join(name for name in METHODS if name != trained.config.method.name)
-        raise ArtifactError(
-            f"{trained.name}: method={trained.config.method.name} is no change of the base's weights, so it cannot be "
-            f"merged; it stays beside the base. Others can, among {accepted}"
-        )
+        return None
     join_fused(merged)
     assert isinstance(merged, PreTrainedModel), "a merged network is the base's architecture"
     return merged.eval()
@@ -111,11 +120,16 @@ def is_quantised(net: nn.Module) -> bool:
     return any(not parameter.is_floating_point() for parameter in net.parameters())
 
 
-def probe_batch(net: nn.Module) -> dict[str, Tensor]:
-    """The same random tokens for every network with this vocabulary; without padding."""
+def find_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def probe_batch(net: nn.Module, shape: tuple[int, int] = PROBE_SHAPE) -> dict[str, Tensor]:
+    """The same random tokens for every network with this vocabulary, shape (texts, tokens); without padding."""
     config: Any = net.config
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(1, config.get_text_config().vocab_size, PROBE_SHAPE, generator=generator)
+    ids = torch.randint(1, config.get_text_config().vocab_size, shape, generator=generator)
     if config.pad_token_id is not None:
         # A classifier on a decoder looks for the last token before the padding.
         ids[ids == config.pad_token_id] = 0 if config.pad_token_id else 1

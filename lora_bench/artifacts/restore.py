@@ -13,13 +13,13 @@ from torch import Tensor
 from lora_bench.artifacts.folder import ORIGIN_FILE
 from lora_bench.artifacts.lowrank import ADAPTER_FILE, LAYER_A, LAYER_B, PREFIX, Factors, divide_joined
 from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE
-from lora_bench.benchmark import place
 from lora_bench.config.resolve import from_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ArtifactError, UsageError
 from lora_bench.manifest import MANIFEST_FILE, find_change, write_manifest
 from lora_bench.models.load import load_model
 from lora_bench.models.split import SplitLinear
+from lora_bench.placing import place
 from lora_bench.rundir import RunDir, filled_folder
 from lora_bench.summary import TORCH_DTYPES
 

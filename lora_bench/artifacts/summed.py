@@ -64,7 +64,8 @@ def compose_adapter(
     with written_folder(out, made_by="compose --adapter", runs=runs, head=head_text(parts, head)) as folder:
         write_low_rank(summed, folder, plain=load_base(first), kind=first.kind, base=base)
         plain = write_base(first, folder, with_base=with_base)
-        text = "The sum " + " + ".join(f"{part.weight:g} `{part.trained.name}`" for part in parts) + "."
+        terms = ", ".join(f"{part.weight:g} of `{part.trained.name}`" for part in parts)
+        text = f"The sum of {terms}, by `lora-bench compose`."
         write_card(first, folder, out=out, base=base, text=text, pad_token_id=plain.config.pad_token_id)
         agreement = try_adapter(
             folder, plain, Expected(batch, logits(total, batch), fp32), advice="use compose without --adapter"

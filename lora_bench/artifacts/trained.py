@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lora_bench.config.resolve import from_yaml
@@ -75,6 +76,7 @@ class TrainedRun:
         path = self.weights / ADAPTER_CONFIG_FILE
         return str(json.loads(path.read_text(encoding="utf-8")).get("peft_type")) if path.is_file() else None
 
+    @cached_property
     def labels(self) -> list[str] | None:
         """Names of the classes by index; None for generation, and where the task's data are gone or have changed."""
         if self.num_labels is None:
@@ -139,9 +141,8 @@ def refuse_quantised(trained: TrainedRun) -> None:
     Raises:
         ArtifactError: If its weights are quantised.
     """
-    if trained.config.model.source is Source.random:
-        return
-    if read_architecture(trained.config.model).get("quantization_config"):
+    is_read = trained.config.model.source is not Source.random
+    if is_read and read_architecture(trained.config.model).get("quantization_config"):
         raise ArtifactError(quantised_text(trained))
 
 
