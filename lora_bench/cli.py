@@ -1,4 +1,6 @@
-"""The `lora-bench` command: shows and uses what was recorded. Imports what a command needs when it runs, so that help is quick.
+"""The `lora-bench` command: shows and uses what was recorded.
+
+Imports what a command needs when it runs, so that help is quick.
 
 Exit codes: 0 done, 2 a command line that cannot be carried out, 1 anything else, 130 interrupted.
 """

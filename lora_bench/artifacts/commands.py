@@ -136,8 +136,8 @@ def _print_latency(arguments: argparse.Namespace, report: LatencyReport, trained
     print(latency_table(report))
     print(
         f"\nOne forward pass: median [10th, 90th percentile] of {arguments.rounds} rounds in turn, after {NUM_WARMUP} "
-        "to warm up.\nPer cent: to the base in the same round, median with its 95 % interval; inside the noise is what is "
-        "no further from the base than its copy."
+        "to warm up.\nPer cent: to the base in the same round, median with its 95 % interval. Inside the noise: the "
+        "interval holds 0, against the base or against its copy."
     )
     plain = "; ".join(network.name for network in report.networks[1:-1] if network.is_plain)
     if plain:

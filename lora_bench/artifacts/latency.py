@@ -1,7 +1,7 @@
 """Time of one forward pass of base, merged, unmerged and adapted networks: Table 1 of the LoRA paper, on this machine.
 
 All networks are in memory together and take turns, A B C A B C, so that whatever else the machine does hits all of
-them. A copy of the base takes part as well: its ratio to the base shows what is noise. (It has to be a copy: the same
+them. A copy of the base takes part as well, and shows what is noise. (It has to be a copy: the same
 network twice in a row finds its weights in the cache.)
 """
 
@@ -27,7 +27,7 @@ from lora_bench.artifacts.network import (
 from lora_bench.artifacts.trained import TrainedRun, check_same_base
 from lora_bench.config.schema import TaskKind
 from lora_bench.errors import UsageError
-from lora_bench.measure.latency import Ratio, Spread, is_inside_noise, paired_ratio, spread, time_in_turns
+from lora_bench.measure.latency import Ratio, Spread, paired_ratio, spread, time_in_turns
 from lora_bench.methods.fused import unfuse
 from lora_bench.models import max_tokens, read_architecture
 from lora_bench.summary import TORCH_DTYPES
@@ -47,7 +47,7 @@ class Cell:
     ratio: Ratio
     """To the base in the same round."""
     is_inside_noise: bool
-    """Whether it differs from the base no more than the base from itself."""
+    """Whether it may be equal to the base or to its copy."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,15 @@ def measure_latency(
             num_rounds=num_rounds,
             num_warmup=num_warmup,
         )
-        ratios = {name: paired_ratio(own, seconds[BASE]) for name, own in seconds.items()}
-        report.cells.extend(
-            Cell(
-                network=name,
-                batch=batch,
-                length=length,
-                time=spread(seconds[name]),
-                ratio=ratios[name],
-                is_inside_noise=is_inside_noise(ratios[name], ratios[CONTROL]),
-            )
-            for name in nets
-        )
+        report.cells.extend(_cell(name, (batch, length), seconds) for name in nets)
     return report
+
+
+def _cell(name: str, shape: tuple[int, int], seconds: Mapping[str, Sequence[float]]) -> Cell:
+    to_base, to_copy = (paired_ratio(seconds[name], seconds[other]) for other in (BASE, CONTROL))
+    batch, length = shape
+    is_equal = to_base.holds_one or to_copy.holds_one
+    return Cell(name, batch, length, time=spread(seconds[name]), ratio=to_base, is_inside_noise=is_equal)
 
 
 def build_networks(runs: Sequence[TrainedRun]) -> dict[str, tuple[Network, nn.Module]]:

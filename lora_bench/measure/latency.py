@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lora_bench.errors import MeasurementError
+
 MIN_ROUNDS = 6
 """Fewest values whose smallest and largest enclose the median in 95 of 100 cases: 1 - 2 / 2**6 = 0.97."""
-_Z = 1.96
+TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Ratio:
     value: float
     low: float
     high: float
+
+    @property
+    def holds_one(self) -> bool:
+        """Whether the two may be equal."""
+        return self.low <= 1 <= self.high
 
 
 def time_in_turns(
@@ -61,13 +68,22 @@ def paired_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
 
     Its interval is that between two order statistics (Conover, Practical Nonparametric Statistics, 3.2): no
     distribution is assumed, since times have a long tail.
+
+    Raises:
+        MeasurementError: If there are fewer than `MIN_ROUNDS`.
     """
+    if len(seconds) < MIN_ROUNDS:
+        raise MeasurementError(f"{len(seconds)} rounds give no 95 % interval; {MIN_ROUNDS} are the fewest")
     ratios = sorted(own / other for own, other in zip(seconds, reference, strict=True))
-    reach = _Z * math.sqrt(len(ratios)) / 2
-    low = max(0, math.floor(len(ratios) / 2 - reach) - 1)
-    return Ratio(statistics.median(ratios), ratios[low], ratios[len(ratios) - 1 - low])
+    index = _order_index(len(ratios))
+    return Ratio(statistics.median(ratios), ratios[index], ratios[-1 - index])
 
 
-def is_inside_noise(ratio: Ratio, control: Ratio) -> bool:
-    """Whether a ratio is no further from 1 than the control's, which compares a call with itself."""
-    return ratio.low <= max(1.0, control.high) and ratio.high >= min(1.0, control.low)
+def _order_index(count: int) -> int:
+    """The last index that at least 97.5 % of all samples have below their median: binomial, p = 1/2."""
+    below = 0
+    for index in range(count):
+        below += math.comb(count, index)
+        if below / 2**count > TAIL:
+            return index - 1
+    raise AssertionError("the whole binomial is more than its tail")
