@@ -14,9 +14,8 @@ from lora_bench.config.resolve import resolve
 from lora_bench.naming import run_dir_for
 from lora_bench.rundir import RunDir
 
+LABELS = ("negative", "neutral", "positive")
 COMMON = (
-    "task.num_train=16",
-    "task.num_eval=8",
     "task.max_length=16",
     "training.max_steps=3",
     "training.batch_size=8",
@@ -25,14 +24,15 @@ COMMON = (
     "training.lr=1e-2",
     "tracking=none",
 )
+GENERATION = ("task=arithmetic", "task.num_train=16", "task.num_eval=6", "task.max_new_tokens=2")
 RUNS = {
     "bert_all": ("model=tiny", "placement=all", "lora.r=4", "training.dtype=fp32"),
     "bert_qv": ("model=tiny", "placement=qv", "lora.r=2", "training.dtype=fp32", "seed=1"),
     "bert_full": ("model=tiny", "method=full", "training.dtype=fp32"),
     "gpt2_qv": ("model=tiny-gpt2", "placement=qv", "lora.r=2", "training.dtype=fp32"),
     "gpt2_mlp": ("model=tiny-gpt2", "placement=mlp", "lora.r=4", "training.dtype=bf16"),
-    "llama_all": ("model=tiny-llama", "task=arithmetic", "task.max_new_tokens=2", "placement=all", "lora.r=2"),
-    "llama_qv": ("model=tiny-llama", "task=arithmetic", "task.max_new_tokens=2", "placement=qv", "lora.r=4"),
+    "llama_all": ("model=tiny-llama", *GENERATION, "placement=all", "lora.r=2"),
+    "llama_qv": ("model=tiny-llama", *GENERATION, "placement=qv", "lora.r=4"),
 }
 """The last two train in bf16, which is the default."""
 
@@ -44,13 +44,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_of(root: Path, cache: str):  # type: ignore[no-untyped-def]
+def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """A small classification of one's own: three classes in a file, which loads at once."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, count in (("train", 8), ("eval", 2)):
+        rows = [f"{name} text {word} {index},{word}" for index in range(count) for word in LABELS]
+        (folder / f"{name}.csv").write_text("\n".join(["text,label", *rows]))
+    return ("task=files", f"task.train={folder}/train.csv", f"task.eval={folder}/eval.csv")
+
+
+@pytest.fixture(scope="session")
+def run_of(root: Path, cache: str, texts: tuple[str, ...]):  # type: ignore[no-untyped-def]
     """The directory of one of `RUNS`; trained when it is first asked for. Not to be written to."""
     made: dict[str, RunDir] = {}
 
     def find(name: str) -> RunDir:
         if name not in made:
-            config = resolve(compose_config([*COMMON, *RUNS[name], f"paths.root={root}", f"paths.cache={cache}"]))
+            task = () if GENERATION[0] in RUNS[name] else texts
+            config = resolve(
+                compose_config([*COMMON, *RUNS[name], *task, f"paths.root={root}", f"paths.cache={cache}"])
+            )
             made[name] = run_dir_for(config, root)
             assert run_benchmark(config, made[name]).status == "finished"
         return made[name]

@@ -49,5 +49,5 @@ def test_a_folder_that_is_no_run_is_explained(tmp_path):
 
 
 def test_an_empty_root_is_said_so(tmp_path):
-    with pytest.raises(UsageError, match="no run 'tiny', and .* holds no run; --root names the folder"):
+    with pytest.raises(UsageError, match=r"no run 'tiny', and .* holds no run; --root names the folder"):
         find_run("tiny", tmp_path)
