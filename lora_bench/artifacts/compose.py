@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from lora_bench.artifacts.folder import check_out, write_model, written_folder
 from lora_bench.artifacts.merge import auto_class
-from lora_bench.artifacts.network import cast_parameters, load_adapted, load_base, load_run_tokenizer, merge_adapted
+from lora_bench.artifacts.network import cast_parameters, load_base, load_mergeable, load_run_tokenizer, merge_adapted
 from lora_bench.artifacts.trained import TrainedRun, check_same_base, refuse_quantised
 from lora_bench.config.schema import Dtype
 from lora_bench.errors import ArtifactError
@@ -128,7 +128,7 @@ def add_up(parts: Sequence[Part], *, head: TrainedRun | None) -> tuple[PreTraine
     total: dict[str, Tensor] = {}
     touched: dict[str, int] = {}
     for part in parts:
-        merged = merge_adapted(part.trained, load_adapted(part.trained))
+        merged = merge_adapted(part.trained, load_mergeable(part.trained))
         own_head = 1.0 if head is not None and part.trained.run == head.run else 0.0
         head_weight = part.weight / weight_sum if head is None else own_head
         for name, base in net.named_parameters():

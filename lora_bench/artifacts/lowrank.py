@@ -29,6 +29,8 @@ from lora_bench.artifacts.network import Adapted
 from lora_bench.artifacts.trained import TrainedRun
 from lora_bench.config.schema import TaskKind
 from lora_bench.errors import ArtifactError
+from lora_bench.methods.base import is_below
+from lora_bench.models.heads import head_modules
 from lora_bench.models.split import SplitLinear
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -66,9 +68,10 @@ def read_low_rank(trained: TrainedRun, adapted: Adapted) -> LowRank:
         ArtifactError: If the adapter is more than A, B and a head.
     """
     tensors = load_file(trained.weights / ADAPTER_FILE) if trained.peft_type == "LORA" else {}
-    strange = [key for key in tensors if "lora_" in key and not key.endswith((LAYER_A, LAYER_B))]
+    heads = head_modules(adapted.net.get_base_model()) if tensors else []  # type: ignore[operator]  # a PEFT model
+    strange = [key for key in tensors if not key.endswith((LAYER_A, LAYER_B)) and not is_below(key, heads)]
     if not tensors or strange:
-        what = f"has {strange[0]}" if strange else f"is of type {trained.peft_type or 'none of PEFT'}"
+        what = f"holds {strange[0]}" if strange else f"is of type {trained.peft_type or 'none of PEFT'}"
         raise ArtifactError(
             f"{trained.name}: its adapter {what}, and only plain LoRA can be taken apart into factors; use merge, or "
             f"compose without --adapter"
@@ -80,7 +83,7 @@ def read_low_rank(trained: TrainedRun, adapted: Adapted) -> LowRank:
             tuner: Any = adapted.net.get_submodule(layer)
             scaling = float(tuner.scaling["default"])
             factors[name] = Factors(tensors[key], tensors[f"{layer}{LAYER_B}"], scaling)
-    head = {key.removeprefix(PREFIX): value for key, value in tensors.items() if "lora_" not in key}
+    head = {key.removeprefix(PREFIX): value for key, value in tensors.items() if is_below(key, heads)}
     return LowRank(join_split(factors, split_modules(adapted.net)), head)
 
 

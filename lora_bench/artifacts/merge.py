@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from lora_bench.artifacts.folder import check_out, write_model, written_folder
 from lora_bench.artifacts.network import (
     cast_parameters,
-    load_adapted,
     load_base,
+    load_mergeable,
     load_run_tokenizer,
     logits,
     merge_adapted,
@@ -66,7 +66,7 @@ def merge_run(trained: TrainedRun, out: Path, *, dtype: Dtype | None = None) -> 
     batch = probe_batch(base)
     untrained = logits(base, batch)
     del base
-    adapted = load_adapted(trained)
+    adapted = load_mergeable(trained)
     expected = logits(adapted.net, batch)
     exact = logits(cast_parameters(adapted.net, torch.float32), batch)
     merged = merge_adapted(trained, adapted)

@@ -79,14 +79,24 @@ def load_adapted(trained: TrainedRun) -> Adapted:
     return Adapted(net.eval(), method)
 
 
+def load_mergeable(trained: TrainedRun) -> Adapted:
+    """As `load_adapted`, on a base that can take a sum.
+
+    Raises:
+        ArtifactError: If the weights do not fit the configuration, or the base is quantised.
+    """
+    adapted = load_adapted(trained)
+    if is_quantised(adapted.net):
+        raise ArtifactError(quantised_text(trained))
+    return adapted
+
+
 def merge_adapted(trained: TrainedRun, adapted: Adapted) -> PreTrainedModel:
     """The plain architecture with the trained weights in it, in fp32: the sum is not rounded yet. Uses `adapted` up.
 
     Raises:
-        ArtifactError: If the method cannot merge, or the base is quantised.
+        ArtifactError: If the method cannot merge.
     """
-    if is_quantised(adapted.net):
-        raise ArtifactError(quantised_text(trained))
     merged = try_merge(adapted)
     if merged is None:
         raise ArtifactError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,9 @@ def write_card(trained: TrainedRun, folder: Path, *, out: Path, base: str, text:
         "```python",
         "from peft import PeftModel",
         f"from transformers import {auto}\n",
-        f'base = {auto}.from_pretrained("{base}"{options}, dtype="{dtype}")',
+        f'base = {auto}.from_pretrained({json.dumps(base)}{options}, dtype="{dtype}")',
         *([f"base.config.pad_token_id = {pad_token_id}"] if trained.num_labels else []),
-        f'model = PeftModel.from_pretrained(base, "{out}").eval()',
+        f"model = PeftModel.from_pretrained(base, {json.dumps(str(out))}).eval()",
         "```\n",
     ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")

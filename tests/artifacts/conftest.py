@@ -30,7 +30,7 @@ RUNS = {
     "bert_qv": ("model=tiny", "placement=qv", "lora.r=2", "training.dtype=fp32", "seed=1"),
     "bert_full": ("model=tiny", "method=full", "training.dtype=fp32"),
     "gpt2_qv": ("model=tiny-gpt2", "placement=qv", "lora.r=2", "training.dtype=fp32"),
-    "gpt2_mlp": ("model=tiny-gpt2", "placement=mlp", "lora.r=4", "training.dtype=bf16"),
+    "gpt2_mlp": ("model=tiny-gpt2", "placement=mlp", "lora.r=4", "training.dtype=fp32"),
     "llama_all": ("model=tiny-llama", *GENERATION, "placement=all", "lora.r=2"),
     "llama_qv": ("model=tiny-llama", *GENERATION, "placement=qv", "lora.r=4"),
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lora_bench.artifacts.lowrank import Factors, LowRank, add_low_rank, divide_joined, join_split, read_low_rank
 from lora_bench.artifacts.network import load_adapted
+from lora_bench.artifacts.trained import open_run
 from lora_bench.errors import ArtifactError
+from lora_bench.manifest import write_manifest
 from lora_bench.models.split import SplitLinear
 
 INNER, RANK = 12, 2
@@ -68,6 +71,17 @@ def test_a_run_gives_factors_of_the_plain_matrices(trained):
     assert sorted(found.factors) == [f"transformer.h.{layer}.attn.c_attn" for layer in range(2)]
     assert {(own.rank, own.scaling) for own in found.factors.values()} == {(4, 16.0)}  # two roles of rank 2; alpha / r
     assert list(found.head) == ["score.weight"]
+
+
+def test_what_is_neither_factor_nor_head_is_refused(copy_of, trained):
+    run = copy_of("gpt2_qv")
+    path = run.weights / "adapter_model.safetensors"
+    bias = "base_model.model.transformer.h.0.attn.c_attn.q.bias"
+    save_file({**load_file(path), bias: torch.zeros(32)}, path)
+    write_manifest(run.weights)
+    opened = open_run(run)
+    with pytest.raises(ArtifactError, match=f"its adapter holds {bias}, and only plain LoRA can be taken apart"):
+        read_low_rank(opened, load_adapted(trained("gpt2_qv")))
 
 
 def test_what_is_no_plain_lora_is_refused(trained):

@@ -11,7 +11,7 @@ from support.run_edits import edit_config
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from lora_bench.artifacts import merge as merging
+from lora_bench.artifacts import network
 from lora_bench.artifacts.merge import merge_run
 from lora_bench.artifacts.network import load_adapted, load_base, logits, probe_batch
 from lora_bench.artifacts.trained import open_run
@@ -127,14 +127,13 @@ def test_weights_in_integers_are_refused(trained, tmp_path, monkeypatch):
         def forward(self, **batch):
             return self.net(**batch)
 
-    real = merging.load_adapted
+    real = network.load_adapted
 
     def load_quantised(run):
         adapted = real(run)
         return type(adapted)(Quantised(adapted.net), adapted.method)
 
-    monkeypatch.setattr(merging, "load_adapted", load_quantised)
-    monkeypatch.setattr(merging, "cast_parameters", lambda net, dtype: net)
+    monkeypatch.setattr(network, "load_adapted", load_quantised)
     with pytest.raises(ArtifactError, match=r"its base is quantised; .* train on unquantised weights"):
         merge_run(trained("bert_qv"), tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []

@@ -25,6 +25,17 @@ def test_an_adapter_that_is_switched_to_is_the_run_alone(trained, names):
     assert len(load_ms) == 2
 
 
+def test_a_matrix_that_one_run_splits_serves_the_other(trained):
+    runs = [trained("gpt2_mlp"), trained("gpt2_qv")]
+    net, _ = load_side_by_side(runs, load_base(runs[0]))
+    batch = probe_batch(net)
+    for index, run in enumerate(runs):
+        net.set_adapter(f"run{index}")
+        alone = logits(load_adapted(run).net, batch)
+        # Three slices in place of one product, for the run that splits nothing: another order of additions.
+        assert torch.allclose(logits(net, batch), alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+
+
 def test_every_prompt_is_answered_by_every_run(trained):
     runs = [trained("bert_all"), trained("bert_qv")]
     report = switch_runs(runs, ["one text", "another text, a longer one"], num_rounds=6)

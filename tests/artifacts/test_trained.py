@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -101,16 +102,19 @@ def test_a_run_of_an_older_version_has_no_list_and_is_used(copy_of):
     assert open_run(run).num_labels == 3
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "message"),
-    [
-        ("bert_qv", "gpt2_qv", r"stand on different bases \(tiny random:\w{12}, tiny-gpt2 random:\w{12}\)"),
-        ("gpt2_qv", "gpt2_mlp", r"stand on one base in two dtypes \(fp32, bf16\), rounded apart"),
-    ],
-)
-def test_runs_of_different_bases_are_told_apart(trained, first, second, message):
-    with pytest.raises(ArtifactError, match=message):
-        check_same_base([trained(first), trained(second)])
+def test_runs_of_different_bases_are_told_apart(trained, copy_of):
+    one = trained("bert_qv")
+    with pytest.raises(
+        ArtifactError, match=r"stand on different bases \(tiny random:\w{12}, tiny-gpt2 random:\w{12}\)"
+    ):
+        check_same_base([one, trained("gpt2_qv")])
+    run = copy_of("bert_all")
+    edit_config(run, lambda config: config["training"].update(dtype="bf16"))
+    with pytest.raises(ArtifactError, match=r"stand on one base in two dtypes \(fp32, bf16\), rounded apart"):
+        check_same_base([one, open_run(run)])
+    other = dataclasses.replace(one, num_labels=5)
+    with pytest.raises(ArtifactError, match=r"have different heads \(3 classes, 5 classes\); use runs of one task"):
+        check_same_base([one, other])
 
 
 def test_a_quantised_base_is_refused_with_what_to_do(trained, monkeypatch, tmp_path):
