@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_bench.artifacts.words import check_rounds, open_all, open_one, open_parts, read_dtype, read_shapes
 from lora_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ NUM_WARMUP = 3
 
 def merge(arguments: argparse.Namespace) -> int:
     """`lora-bench merge RUN --out DIR`."""
-    trained = _open(arguments.run_name, arguments)
+    trained = open_one(arguments.run_name, arguments)
     from lora_bench.artifacts.merge import merge_run
     from lora_bench.report.format import bytes_text
 
-    report = merge_run(trained, arguments.out, dtype=_dtype(arguments))
+    report = merge_run(trained, arguments.out, dtype=read_dtype(arguments))
     _print(
         arguments,
         report,
@@ -42,8 +42,8 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def compose(arguments: argparse.Namespace) -> int:
     """`lora-bench compose RUN:0.7 RUN:0.3 --out DIR`."""
-    parts = _open_parts(arguments)
-    head = _open(arguments.head, arguments) if arguments.head else None
+    parts = open_parts(arguments)
+    head = open_one(arguments.head, arguments) if arguments.head else None
     if head is not None and head.run not in [part.trained.run for part in parts]:
         raise UsageError(f"--head: {head.name} is none of the runs that are added")
     if arguments.adapter:
@@ -53,7 +53,7 @@ def compose(arguments: argparse.Namespace) -> int:
     from lora_bench.artifacts.compose import compose_runs
     from lora_bench.report.format import bytes_text
 
-    report = compose_runs(parts, arguments.out, dtype=_dtype(arguments), head=head)
+    report = compose_runs(parts, arguments.out, dtype=read_dtype(arguments), head=head)
     _print(
         arguments,
         report,
@@ -89,8 +89,8 @@ def switch(arguments: argparse.Namespace) -> int:
         raise UsageError("RUN: a switch needs two runs or more")
     if not all(text.strip() for text in arguments.prompt):
         raise UsageError("--prompt: is empty; give a text as the task has them")
-    _check_rounds(arguments)
-    runs = _open_all(arguments)
+    check_rounds(arguments)
+    runs = open_all(arguments)
     from lora_bench.artifacts.switch import switch_runs
     from lora_bench.artifacts.tables import switch_table
     from lora_bench.report.format import bytes_text, ms_text
@@ -109,9 +109,9 @@ def switch(arguments: argparse.Namespace) -> int:
 
 def latency(arguments: argparse.Namespace) -> int:
     """`lora-bench latency RUN... --batch 1,16,32 --length 128,256,512`."""
-    shapes = _shapes(arguments)
-    _check_rounds(arguments)
-    runs = _open_all(arguments)
+    shapes = read_shapes(arguments)
+    check_rounds(arguments)
+    runs = open_all(arguments)
     from lora_bench.artifacts.latency import measure_latency
 
     def tell(batch: int, length: int, num_networks: int) -> None:
@@ -147,7 +147,7 @@ def _print_latency(arguments: argparse.Namespace, report: LatencyReport, trained
 
 def export(arguments: argparse.Namespace) -> int:
     """`lora-bench export RUN --out DIR`."""
-    trained = _open(arguments.run_name, arguments)
+    trained = open_one(arguments.run_name, arguments)
     from lora_bench.artifacts.export import export_run
     from lora_bench.report.format import bytes_text
 
@@ -214,80 +214,6 @@ def add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
         "--grid", action="store_true", help="every batch size with every length; default: the first with the first, ..."
     )
     commands["import"].add_argument("folder", type=Path, metavar="DIR", help="what lora-bench export wrote")
-
-
-def _open(text: str, arguments: argparse.Namespace) -> TrainedRun:
-    from lora_bench.artifacts.lookup import find_run
-    from lora_bench.artifacts.trained import open_run
-
-    if getattr(arguments, "out", None) is not None:
-        from lora_bench.artifacts.folder import check_out
-
-        check_out(arguments.out)
-    return open_run(find_run(text, arguments.root))
-
-
-def _open_all(arguments: argparse.Namespace) -> list[TrainedRun]:
-    runs = [_open(text, arguments) for text in arguments.run_names]
-    for index, trained in enumerate(runs):
-        if trained.run in [other.run for other in runs[:index]]:
-            raise UsageError(f"RUN: {trained.name} is named twice")
-    return runs
-
-
-def _open_parts(arguments: argparse.Namespace) -> list[Part]:
-    given = [_split_weight(text) for text in arguments.parts]
-    runs = [(_open(text, arguments), weight) for text, weight in given]
-    from lora_bench.artifacts.compose import Part
-
-    return [Part(trained, weight) for trained, weight in runs]
-
-
-def _split_weight(text: str) -> tuple[str, float]:
-    name, _, number = text.rpartition(":")
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not name or not math.isfinite(weight):
-        raise UsageError(f"RUN:WEIGHT: '{text}' does not end in a weight; write it as {name or text}:0.5")
-    return name, weight
-
-
-def _shapes(arguments: argparse.Namespace) -> list[tuple[int, int]]:
-    batches, lengths = (_numbers(f"--{name}", getattr(arguments, name)) for name in ("batch", "length"))
-    if arguments.grid or 1 in (len(batches), len(lengths)):
-        return [(batch, length) for batch in batches for length in lengths]
-    if len(batches) != len(lengths):
-        raise UsageError(
-            f"--batch, --length: {len(batches)} batch sizes and {len(lengths)} lengths; they are taken in pairs, as in "
-            f"the paper's Table 1, so give as many of each, or --grid for every pair"
-        )
-    return list(zip(batches, lengths, strict=True))
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    wrong = [word for word in words if not word.isdecimal() or int(word) < 1]
-    if wrong:
-        raise UsageError(f"{option}: '{wrong[0]}' is no whole number above 0; write them with commas between, 1,16,32")
-    return [int(word) for word in words]
-
-
-def _check_rounds(arguments: argparse.Namespace) -> None:
-    from lora_bench.measure.latency import MIN_ROUNDS
-
-    if arguments.rounds < MIN_ROUNDS:
-        raise UsageError(f"--rounds: {arguments.rounds} is below {MIN_ROUNDS}, and fewer give no 95 % interval")
-
-
-def _dtype(arguments: argparse.Namespace) -> Any:
-    from lora_bench.config.schema import Dtype
-
-    accepted = [dtype.value for dtype in Dtype]
-    if arguments.dtype is not None and arguments.dtype not in accepted:
-        raise UsageError(f"--dtype: no '{arguments.dtype}'; accepted: {', '.join(accepted)}")
-    return Dtype(arguments.dtype) if arguments.dtype else None
 
 
 def _sum_text(parts: Sequence[Part]) -> str:
