@@ -13,7 +13,8 @@ orders of the texts and the dropout masks differ. Each side writes an adapter an
 state; a study also its records, its predictions and MLflow's store, all of which is in its time.
 
 Contestants take turns (A B C A B C ...), each begins when nothing of the last one runs any more, and caches are warm:
-each kind has run once before. `wall_parts.py` says what the parts are.
+each kind has run once before. `wall_parts.py` says what the parts are. With its defaults it takes about 25 minutes on
+two idle cores; killed, it loses the turn under way, and `--out` has the others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import itertools
 import os
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,10 +33,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from ratios import CONTESTANTS, NOTES, print_summary, summarise
 from surroundings import adopt_orphans, describe_machine, others_busy_s, wait_for_leftovers
-from wall_parts import PARTS, Makespan, check_equal_work, ordered, script_end, script_parts, study_makespan
+from wall_parts import Makespan, check_equal_work, ordered, script_end, script_parts, study_makespan
 
 from lora_bench.config.overrides import compose_config
 from lora_bench.config.resolve import resolve
@@ -48,27 +48,6 @@ from lora_bench.tasks import load_task
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RANKS = (1, 4, 8, 64)
-AIM = 1 / 3
-USUAL_STEPS = 300
-PAIRS = (
-    ("study_bf16", "script_fp32"),
-    ("study_fp32", "script_fp32"),
-    ("study_bf16", "script_bf16"),
-    ("study_bf16", "script_fp32_longest"),
-    ("study_fp32", "script_fp32_longest"),
-    ("study_bf16", "script_bf16_longest"),
-)
-CONTESTANTS = tuple(dict.fromkeys(itertools.chain(*PAIRS)))
-NOTES = (
-    "study_bf16 / script_fp32 compares what each side does unless told otherwise: training.dtype is bf16 by default, "
-    "and the Trainer trains in fp32 unless bf16=True",
-    "the script pads to max_length, the default of transformers' run_glue.py (--pad_to_max_length True); `_longest` is "
-    "DataCollatorWithPadding, in random order; a study sorts stretches of 32 batches by length, always",
-    "the script runs one process after the other on all threads; a study runs `jobs` at a time and shares the threads",
-    "HF_HUB_OFFLINE=1 on both sides: neither waits for a network",
-    "on disk and warm before the first turn: pages of weights and libraries, tokens (our cache, that of datasets)",
-    f"at_{USUAL_STEPS}_steps is an estimate: the part `steps` in proportion, the others as they are",
-)
 
 
 @dataclass(frozen=True)
@@ -204,84 +183,12 @@ def run_command(command: Sequence[str], bench: Bench) -> tuple[float, float]:
     return spawned_at, exited_at
 
 
-def summarise(makespans: Sequence[Makespan], steps: int) -> dict[str, Any]:
-    """Wall times, parts and accuracies by contestant, and the ratios of the pairs that ran."""
-    rounds: dict[str, list[Makespan]] = {}
-    for one in makespans:
-        rounds.setdefault(one.contestant, []).append(one)
-    contestants = {name: summarise_contestant(members) for name, members in rounds.items()}
-    ratios = {
-        f"{ours} / {theirs}": summarise_pair(rounds[ours], rounds[theirs], steps)
-        for ours, theirs in PAIRS
-        if ours in rounds and theirs in rounds
-    }
-    padding = {
-        name: {part: mean_part(members, part) - mean_part(rounds[f"{name}_longest"], part) for part in padded_parts}
-        for padded_parts in [("steps", "evaluation")]
-        for name, members in rounds.items()
-        if f"{name}_longest" in rounds
-    }
-    return {"contestants": contestants, "ratios": ratios, "padding_to_max_length_s": padding}
-
-
-def summarise_contestant(members: Sequence[Makespan]) -> dict[str, Any]:
-    """One contestant over its rounds."""
-    walls_s, accuracies = [one.wall_s for one in members], [run.accuracy for run in members[0].runs]
-    return {
-        "wall_s": walls_s, "wall_median_s": statistics.median(walls_s),
-        "parts_mean_s": {part: mean_part(members, part) for part in PARTS},
-        "accuracy_mean": statistics.mean(accuracies), "accuracy": accuracies,
-    }  # fmt: skip
-
-
-def summarise_pair(ours: Sequence[Makespan], theirs: Sequence[Makespan], steps: int) -> dict[str, Any]:
-    """The ratio of two contestants, round by round, and the parts of their difference."""
-    by_round = [a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=False)]
-    longer = [statistics.mean(one.wall_s for one in side) for side in (ours, theirs)]
-    for index, side in enumerate((ours, theirs)):
-        longer[index] += mean_part(side, "steps") * (USUAL_STEPS / steps - 1)
-    return {
-        "median": statistics.median(by_round), "min": min(by_round), "max": max(by_round), "aim": AIM,
-        f"at_{USUAL_STEPS}_steps": longer[0] / longer[1],
-        "difference_s": {part: mean_part(theirs, part) - mean_part(ours, part) for part in PARTS},
-        "accuracy_difference": statistics.mean(run.accuracy for run in ours[0].runs)
-        - statistics.mean(run.accuracy for run in theirs[0].runs),
-    }  # fmt: skip
-
-
-def mean_part(members: Sequence[Makespan], part: str) -> float:
-    """Seconds of a part, mean over rounds."""
-    return statistics.mean(one.parts_s[part] for one in members)
-
-
-def print_summary(summary: dict[str, Any]) -> None:
-    """Three tables: contestants with their parts, parts of each difference, ratios with their aim."""
-    header = "".join(f"{part:>11}" for part in PARTS)
-    print(f"\nseconds{'':15}{'wall':>9}{header}  accuracy, mean of the runs")
-    for name, row in summary["contestants"].items():
-        parts = "".join(f"{value:11.1f}" for value in row["parts_mean_s"].values())
-        print(f"{name:22}{row['wall_median_s']:9.1f}{parts}  {row['accuracy_mean']:.3f}")
-    print(f"\n{'what is saved, s':36}{header}")
-    for name, row in summary["ratios"].items():
-        print(f"{name:36}" + "".join(f"{value:11.1f}" for value in row["difference_s"].values()))
-    for name, parts in summary["padding_to_max_length_s"].items():
-        print(
-            f"of which padding to max_length in {name}: {parts['steps']:.1f} (steps), {parts['evaluation']:.1f} (eval)"
-        )
-    at_usual = f"at_{USUAL_STEPS}_steps"
-    print(f"\n{'wall time':36}{'ratio':>7}{'min':>7}{'max':>7}{'aim':>7}{at_usual:>14}  accuracy difference")
-    for name, row in summary["ratios"].items():
-        values = "".join(f"{row[key]:7.3f}" for key in ("median", "min", "max", "aim"))
-        print(f"{name:36}{values}{row[at_usual]:14.3f}  {row['accuracy_difference']:+.3f}")
-    print("", *NOTES, sep="\n")
-
-
 def read_options() -> argparse.Namespace:
     """The command line."""
     cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, help="JSON file for everything that was measured, written after each turn")
-    parser.add_argument("--steps", type=int, default=60, help="optimiser steps of a run")
+    parser.add_argument("--steps", type=int, default=50, help="optimiser steps of a run")
     parser.add_argument("--runs", type=int, default=8, help="1 to 4 (ranks), or a multiple of 4 (ranks times seeds)")
     parser.add_argument("--rounds", type=int, default=1, help="turns of each contestant")
     parser.add_argument("--threads", type=int, default=cores, help="cores that each contestant may use")
