@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all faults check install dashboard gpu clean
+.PHONY: debian demo test test-all faults check install dashboard gpu clean
 
 demo: $(INSTALLED)  ## LoRA at four ranks beside full fine-tuning, on an embedded model and real texts
 	$(BIN)/python run.py -m lora.r=1,4,8,64
@@ -31,6 +31,10 @@ dashboard: $(INSTALLED)  ## the MLflow page over what was recorded
 	$(BIN)/lora-bench dashboard
 
 install: $(INSTALLED)
+
+debian:  ## as root, the servers that some tests start for themselves; without them those tests are skipped
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; }
 
 $(INSTALLED): pyproject.toml requirements/constraints.txt requirements/assets.txt
 	$(PYTHON) -m venv $(VENV)
