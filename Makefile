@@ -17,7 +17,7 @@ test-all: $(INSTALLED)  ## the default suite and what takes longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
 
 faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make test` has a sample of it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_controller.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_storage.py tests/search/test_controller.py
 
 gpu: $(INSTALLED)  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu

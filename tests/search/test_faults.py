@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -182,6 +183,21 @@ def test_mlflow_runs_that_are_lost_are_made_again_by_rebuild(study, empty_store)
     assert main(["rebuild", study.directory.path.name, "--root", str(study.root)]) == 0
     study.check_each_once_in_mlflow(study.root)
     study.check_each_once(num_trials=2)
+
+
+@pytest.mark.slow
+def test_an_mlflow_store_that_is_locked_keeps_no_study_waiting_and_catches_up(study, empty_store):
+    study.root.mkdir()
+    shutil.copy(empty_store, study.root / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(study.root / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        out = study.finish(RATE, "study.n_trials=3", "study.n_jobs=2", "tracking=mlflow")
+        assert "database is locked" in out
+        assert "training goes on; the next sync catches up" in out
+        study.check_each_once(num_trials=3)
+        other.execute("ROLLBACK")
+    assert main(["sync", "--root", str(study.root)]) == 0
+    study.check_each_once_in_mlflow(study.root)
 
 
 def test_a_disk_that_is_full_stops_the_study_and_the_same_command_goes_on(study, small_disk):
