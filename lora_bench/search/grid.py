@@ -51,6 +51,7 @@ class GridSupply:
     """Hands the trials of a grid out in their order."""
 
     spares_seeds = False
+    problem: str | None = None
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self._all = list(trials)

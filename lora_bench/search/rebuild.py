@@ -31,7 +31,7 @@ def rebuild(directory: StudyDir, command: Sequence[str]) -> tuple[int, tuple[str
             for arm in question.arms:
                 of_arm = [line for line in lines if line.arm == arm.name]
                 verdicts = [judge(trial_from_line(line, directory.runs), question) for line in of_arm]
-                OptunaArm(question, arm, storage).rebuild(of_arm, verdicts)
+                OptunaArm(question, arm, storage, directory).rebuild(of_arm, verdicts)
         runs = [RunDir(directory.runs / name) for line in lines for name in line.runs]
         tracker = load_tracker(question.config.tracking, root=root_folder(question.config))
         report = tracker.sync([run for run in runs if run.config.exists()], study=question.name, finished=True)

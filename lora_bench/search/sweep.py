@@ -90,7 +90,7 @@ def _search(question: Question, directory: StudyDir, root: Path, clock: Clock) -
     from lora_bench.search.study import OptunaArm
 
     storage = open_storage(question.study.storage, directory.journal)
-    arms = {arm.name: OptunaArm(question, arm, storage) for arm in question.arms}
+    arms = {arm.name: OptunaArm(question, arm, storage, directory) for arm in question.arms}
     return SearchSupply(question, directory, root, optuna_arms=arms, is_spent=clock.is_spent)
 
 
