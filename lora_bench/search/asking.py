@@ -111,16 +111,6 @@ class SearchSupply:
         self.problem = str(err)
         self._away_until_s = time.monotonic() + AWAY_S
 
-    def importances(self) -> dict[str, dict[str, float]]:
-        """Arm -> parameter -> the part of the first objective's variation that it explains."""
-        try:
-            found = {
-                side.arm.name: side.optuna.importances() for side in self._sides if len(side.arm.space.dimensions) > 1
-            }
-        except StorageAwayError:
-            return {}
-        return {arm: parts for arm, parts in found.items() if parts}
-
     def num_runs(self) -> int:
         """Runs of all trials that are asked for; an arm whose points are all done has no more."""
         num_seeds = len(self._question.seeds)

@@ -75,10 +75,6 @@ class GridSupply:
     def ended(self, trial: Trial) -> None:
         """Nothing: the run directories say it."""
 
-    def importances(self) -> dict[str, dict[str, float]]:
-        """None: a grid has no model of its objective."""
-        return {}
-
     def num_runs(self) -> int:
         """Runs of the grid."""
         return sum(len(trial.members) for trial in self._all)

@@ -136,25 +136,7 @@ class OptunaArm:
             self._study = self._open()
             self._live.clear()
             for line, verdict in zip(lines, verdicts, strict=True):
-                self._study.add_trial(self._frozen(line, verdict))
-
-    def importances(self) -> dict[str, float]:
-        """The part of the first objective's variation that each parameter explains; empty if it cannot be said."""
-        import optuna
-
-        complete = [trial for trial in self.trials() if trial.state.name == "COMPLETE"]
-        if len(complete) < 4:
-            return {}
-        try:
-            with answering(self._where), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return dict(
-                    optuna.importance.get_param_importances(
-                        self._study, target=lambda trial: trial.values[0] if trial.values else float("nan")
-                    )
-                )
-        except (ValueError, RuntimeError):  # too few different values
-            return {}
+                self._study.add_trial(frozen_trial(self._question, self._arm.space, line, verdict))
 
     def _open(self) -> Study:
         with answering(self._where):
@@ -190,26 +172,28 @@ class OptunaArm:
         study.set_user_attr(OWNER, self._owner)
         return study
 
-    def _frozen(self, line: TrialLine, verdict: Verdict | None) -> FrozenTrial:
-        from optuna.trial import TrialState, create_trial
 
-        dimensions = {one.key: one for one in self._arm.space.dimensions if one.key in line.point}
-        common: dict[str, Any] = {
-            "params": stored(self._arm.space, line.point),
-            "distributions": {key: _distribution(one) for key, one in dimensions.items()},
-        }
-        if verdict is None:
-            return create_trial(state=TrialState.RUNNING, **common)
-        state = TrialState[state_name(verdict)]
-        constraints = constraint_values(self._question.constraints, verdict)
-        return create_trial(
-            state=state,
-            values=told_values(self._question.objectives, verdict) if state is TrialState.COMPLETE else None,
-            user_attrs=dict(verdict.attributes),
-            system_attrs={f"constraints:{key}": value for key, value in constraints.items()},
-            intermediate_values=dict(verdict.curve) if len(self._question.objectives) == 1 else {},
-            **common,
-        )
+def frozen_trial(question: Question, space: Space, line: TrialLine, verdict: Verdict | None) -> FrozenTrial:
+    """A trial on record as Optuna would have it; without a verdict it is running."""
+    from optuna.trial import TrialState, create_trial
+
+    dimensions = {one.key: one for one in space.dimensions if one.key in line.point}
+    common: dict[str, Any] = {
+        "params": stored(space, line.point),
+        "distributions": {key: _distribution(one) for key, one in dimensions.items()},
+    }
+    if verdict is None:
+        return create_trial(state=TrialState.RUNNING, **common)
+    state = TrialState[state_name(verdict)]
+    constraints = constraint_values(question.constraints, verdict)
+    return create_trial(
+        state=state,
+        values=told_values(question.objectives, verdict) if state is TrialState.COMPLETE else None,
+        user_attrs=dict(verdict.attributes),
+        system_attrs={f"constraints:{key}": value for key, value in constraints.items()},
+        intermediate_values=dict(verdict.curve) if len(question.objectives) == 1 else {},
+        **common,
+    )
 
 
 def optuna_name(study: str, arm: str) -> str:
