@@ -84,7 +84,8 @@ class Bench:
             "model": self.model, "train-file": self.work / "train.csv", "eval-file": self.work / "eval.csv", "out": out,
             "r": rank, "seed": seed, "alpha": lora.alpha, "lora-dropout": lora.dropout, "lr": training.lr,
             "steps": training.max_steps, "warmup-steps": round(training.warmup_ratio * training.max_steps),
-            "schedule": training.schedule.value, "batch-size": training.batch_size,
+            "schedule": training.schedule.value, "weight-decay": training.weight_decay,
+            "max-grad-norm": training.max_grad_norm, "batch-size": training.batch_size,
             "eval-batch-size": training.eval_batch_size, "max-length": self.config.task.max_length,
             "log-every": training.log_every,
         }  # fmt: skip

@@ -3,9 +3,9 @@
     python plain_trainer.py --model FOLDER --train-file train.csv --eval-file eval.csv --out DIR --r 8 --seed 0
 
 `makespan.py` starts it once per run of its loop. It imports nothing of lora_bench. What is not set is the Trainer's
-default: AdamW (fused), gradients clipped to norm 1, random order, no tracker, a checkpoint with the optimiser's state
-after the last step. `--padding max_length` is what transformers' run_glue.py does unless told otherwise, and
-`--padding longest` its `--pad_to_max_length False`. `times.json` in `--out` says where the seconds went.
+default: AdamW (fused), random order, no tracker, a checkpoint with the optimiser's state after the last step.
+`--padding max_length` is what transformers' run_glue.py does unless told otherwise, and `--padding longest` its
+`--pad_to_max_length False`. `times.json` in `--out` says where the seconds went.
 """
 
 from __future__ import annotations
@@ -133,6 +133,8 @@ def training_arguments(options: argparse.Namespace) -> TrainingArguments:
         max_steps=options.steps,
         warmup_steps=options.warmup_steps,
         lr_scheduler_type=options.schedule,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
         logging_steps=options.log_every,
         bf16=options.bf16,
         seed=options.seed,
@@ -161,6 +163,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--warmup-steps", type=int, default=18)
     parser.add_argument("--schedule", default="linear")
+    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--max-grad-norm", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--eval-batch-size", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=64)
