@@ -161,7 +161,7 @@ def run_loop(contestant: str, bench: Bench, folder: Path) -> Makespan:
     for seed, rank in itertools.product(*reversed(ranks_and_seeds(bench.options.runs))):
         out = folder / f"r{rank}-seed{seed}"
         spawned_at, exited_at = run_command(bench.script_command(out, rank=rank, seed=seed, words=words), bench)
-        parts += script_parts(out, spawned_at=spawned_at, exited_at=exited_at)
+        parts.update(script_parts(out, spawned_at=spawned_at, exited_at=exited_at))
         runs.append(script_end(out, rank=rank, seed=seed))
     return Makespan(contestant, parts.total(), ordered(parts), runs)
 
