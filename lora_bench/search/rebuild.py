@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from lora_bench.preflight import root_folder
 from lora_bench.rundir import RunDir
 from lora_bench.search.asking import judge
-from lora_bench.search.question import Question, build_question
+from lora_bench.search.question import build_question
 from lora_bench.search.storage import open_storage
-from lora_bench.search.study import OptunaArm, Verdict
+from lora_bench.search.study import OptunaArm
 from lora_bench.search.studydir import StudyDir, settle_question
-from lora_bench.search.trials import Trial, trial_from_line
-from lora_bench.search.watch import pruner_metric, read_curve
+from lora_bench.search.trials import trial_from_line
 from lora_bench.tracking import load_tracker
 
 
@@ -31,17 +29,9 @@ def rebuild(directory: StudyDir, command: Sequence[str]) -> tuple[int, tuple[str
             storage = open_storage(question.study.storage, directory.journal)
             for arm in question.arms:
                 of_arm = [line for line in lines if line.arm == arm.name]
-                verdicts = [_verdict(trial_from_line(line, directory.runs), question) for line in of_arm]
+                verdicts = [judge(trial_from_line(line, directory.runs), question) for line in of_arm]
                 OptunaArm(question, arm, storage, directory).rebuild(of_arm, verdicts)
         runs = [RunDir(directory.runs / name) for line in lines for name in line.runs]
         tracker = load_tracker(question.config.tracking, root=root_folder(question.config))
         report = tracker.sync([run for run in runs if run.config.exists()], study=question.name, finished=True)
     return len(lines), report.problems
-
-
-def _verdict(trial: Trial, question: Question) -> Verdict | None:
-    """What the run directories say of a trial, with the curve of its first run; None while it goes on."""
-    verdict, metric = judge(trial, question), pruner_metric(question)
-    if verdict is None or metric is None or not trial.members:
-        return verdict
-    return dataclasses.replace(verdict, curve=read_curve(trial.members[0].run_dir, metric))
