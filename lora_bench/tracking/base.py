@@ -32,6 +32,7 @@ class Tracker(abc.ABC):
     valid tracker is `NullTracker`.
     """
 
+    @abc.abstractmethod
     def prepare(self) -> None:
         """Called once when runs are about to start: what takes seconds may begin now, beside them. May do nothing."""
 
@@ -50,6 +51,9 @@ class Tracker(abc.ABC):
 
 class NullTracker(Tracker):
     """Writes nothing."""
+
+    def prepare(self) -> None:
+        """Does nothing."""
 
     def sync(self, runs: Sequence[RunDir], *, study: str | None = None, finished: bool = False) -> SyncReport:
         """Does nothing."""
