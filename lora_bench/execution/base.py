@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+EXIT_FAILED = 1
+EXIT_DISK = 74
+"""EX_IOERR: the disk is full, broken or read-only; nothing is wrong with the run."""
+EXIT_INTERRUPTED = 75
+"""EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
+EXIT_HELD = 76
+"""Another process trains in the directory: neither a death nor a result of this one."""
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -17,6 +25,8 @@ class RunRequest:
     """Part of the free memory that it may take, in (0, 1]."""
     command: str = ""
     """What the user typed, for the record."""
+    slot: int = 0
+    """Which of the places for runs it takes, from 0; each has a GPU of its own, as far as there are GPUs."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Outcome:
     @property
     def reason(self) -> str:
         """The end in words."""
+        if self.exit_code == EXIT_DISK:
+            return "the disk took no more"
         if self.exit_code == -9:
             return "killed by signal 9 (often the kernel, out of memory)"
         if self.exit_code < 0:

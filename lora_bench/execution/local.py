@@ -16,15 +16,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 
-from lora_bench.errors import RunHeldError, RunInterrupted
-from lora_bench.execution.base import Outcome, RunRequest
+from lora_bench.errors import DiskError, RunHeldError, RunInterrupted
+from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, Outcome, RunRequest
+from lora_bench.execution.gpus import take_gpu
 from lora_bench.rundir import RunDir
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 75
-"""EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
-EXIT_HELD = 76
-"""Another process trains in the directory: neither a death nor a result of this one."""
 WARM = "lora_bench.execution.warm"
 """Module with the heavy imports of a training run."""
 
@@ -98,25 +94,32 @@ def _train(directory: RunDir, request: RunRequest) -> int:
     from lora_bench.benchmark import run_benchmark
     from lora_bench.config.resolve import from_yaml
 
+    take_gpu(request.slot)
     torch.set_num_threads(request.num_threads)
     limit_memory(request.memory_share)
     with stop_on_signals() as stop:
-        try:
-            run_benchmark(
+        return exit_code_of(
+            lambda: run_benchmark(
                 from_yaml(directory.config),
                 directory,
                 command=request.command,
                 stop_requested=lambda: stop.is_requested() or is_orphan(),
             )
-        except RunInterrupted as err:
+        )
+
+
+def exit_code_of(action: Callable[[], object]) -> int:
+    """Carries out a run; says on the log what ended it, and to the controller by the exit code."""
+    codes = {RunInterrupted: EXIT_INTERRUPTED, RunHeldError: EXIT_HELD, DiskError: EXIT_DISK}
+    try:
+        action()
+    except tuple(codes) as err:
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
             print(err, flush=True)
-            return EXIT_INTERRUPTED
-        except RunHeldError as err:
-            print(err, flush=True)
-            return EXIT_HELD
-        except Exception:  # the run has recorded it; the log shows where
-            traceback.print_exc()
-            return EXIT_FAILED
+        return codes[type(err)]
+    except Exception:  # the run has recorded it; the log shows where
+        traceback.print_exc()
+        return EXIT_FAILED
     return 0
 
 

@@ -17,12 +17,13 @@ from lora_bench.search.clock import Clock
 from lora_bench.search.compose import compose_run
 from lora_bench.search.controller import Controller
 from lora_bench.search.grid import GridSupply, expand_grid
+from lora_bench.search.importance import importances
 from lora_bench.search.overview import read_overview
 from lora_bench.search.question import BASELINE, Question, build_question
 from lora_bench.search.storage import open_storage, storage_faults
 from lora_bench.search.studydir import StudyDir, settle_question, study_dir
 from lora_bench.search.summary import render_summary
-from lora_bench.search.trials import Trial
+from lora_bench.search.trials import Supply, Trial
 from lora_bench.search.view import StudyView
 from lora_bench.tracking import load_tracker
 
@@ -59,13 +60,13 @@ def _carry_out(
     question: Question, directory: StudyDir, grid: Sequence[Trial], executor: Executor, console: Console
 ) -> int:
     root, clock = root_folder(question.config), Clock(question.study, directory)
-    supply: GridSupply | SearchSupply
+    supply: Supply
     if question.is_grid:
         supply = GridSupply(grid)
         directory.record_trials([trial.as_line() for trial in grid])
     else:
-        supply = _search(question, directory, root, clock)
-        for note in supply.notes:
+        supply = search = _search(question, directory, root, clock)
+        for note in search.notes:
             console.print(note, highlight=False)
     controller = Controller(
         question,
@@ -90,7 +91,7 @@ def _search(question: Question, directory: StudyDir, root: Path, clock: Clock) -
     from lora_bench.search.study import OptunaArm
 
     storage = open_storage(question.study.storage, directory.journal)
-    arms = {arm.name: OptunaArm(question, arm, storage) for arm in question.arms}
+    arms = {arm.name: OptunaArm(question, arm, storage, directory) for arm in question.arms}
     return SearchSupply(question, directory, root, optuna_arms=arms, is_spent=clock.is_spent)
 
 
@@ -128,7 +129,7 @@ def _introduce(question: Question, grid: Sequence[Trial], console: Console) -> N
     )
 
 
-def _conclude(question: Question, directory: StudyDir, supply: GridSupply | SearchSupply, console: Console) -> None:
+def _conclude(question: Question, directory: StudyDir, supply: Supply, console: Console) -> None:
     runs = [member.run_dir for trial in supply.trials() for member in trial.members]
     finished = [run for run in runs if run.result.exists()]
     if not finished:
@@ -136,8 +137,7 @@ def _conclude(question: Question, directory: StudyDir, supply: GridSupply | Sear
     if len(finished) <= MOST_SHOWN:
         render_comparison(finished, console=console)
     overview = read_overview(directory)
-    importances = supply.importances()
-    render_summary(overview, console=console, importances=importances)
+    render_summary(overview, console=console, importances=importances(question, supply.trials()))
     console.print(
         f"\nLook closer: lora-bench study {question.name} ; lora-bench dashboard --root {root_folder(question.config)}",
         highlight=False,

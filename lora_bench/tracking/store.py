@@ -24,7 +24,12 @@ PROBE_S = 2.0
 
 def store_uri(uri: str | None, root: Path) -> str:
     """The URI as MLflow takes it; None is SQLite in the root."""
-    return uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return with_driver(uri) if uri else f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def with_driver(uri: str) -> str:
+    """The URI with psycopg as PostgreSQL's driver; SQLAlchemy's default is its predecessor, which is not installed."""
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1) if uri.startswith("postgresql://") else uri
 
 
 def artifact_root(root: Path) -> Path:
