@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lora_bench.artifacts.folder import check_out, written_folder
-from lora_bench.artifacts.lowrank import ADAPTER_FILE, read_low_rank, split_modules, write_low_rank
+from lora_bench.artifacts.lowrank import read_low_rank, split_modules, write_low_rank
 from lora_bench.artifacts.network import Adapted, cast_parameters, load_adapted, load_base, logits, probe_batch
 from lora_bench.artifacts.peftfolder import (
     Expected,
@@ -25,8 +25,7 @@ from lora_bench.artifacts.peftfolder import (
     write_card,
 )
 from lora_bench.artifacts.restore import RECORD_FOLDER, RECORDED, WEIGHTS_LIST, can_restore
-from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE, TrainedRun
-from lora_bench.errors import ArtifactError
+from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE, ADAPTER_FILE, TrainedRun, check_adapter
 from lora_bench.manifest import write_manifest
 from lora_bench.methods.fused import unfuse
 from lora_bench.rundir import directory_bytes
@@ -57,7 +56,7 @@ def export_run(trained: TrainedRun, out: Path, *, with_base: bool = False) -> Ex
         ArtifactError: If the run has no PEFT adapter, or PEFT's outputs are not those of the run.
     """
     out = check_out(out)
-    check_exportable(trained)
+    check_adapter(trained)
     check_base(trained, with_base=with_base)
     base = base_reference(trained, out, with_base=with_base)
     adapted = load_adapted(trained)
@@ -80,19 +79,6 @@ def export_run(trained: TrainedRun, out: Path, *, with_base: bool = False) -> Ex
         fp32_difference=agreement.fp32_difference,
         is_restorable=is_restorable,
     )
-
-
-def check_exportable(trained: TrainedRun) -> None:
-    """Looks whether there is something that PEFT can read.
-
-    Raises:
-        ArtifactError: If there is not.
-    """
-    if trained.peft_type is None:
-        raise ArtifactError(
-            f"{trained.name}: method={trained.config.method.name} trains no PEFT adapter; lora-bench merge writes what "
-            f"it trained as a model folder"
-        )
 
 
 def _expected(adapted: Adapted) -> Expected:

@@ -26,14 +26,13 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_bench.artifacts.network import Adapted
-from lora_bench.artifacts.trained import TrainedRun
+from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun
 from lora_bench.config.schema import TaskKind
 from lora_bench.errors import ArtifactError
 from lora_bench.methods.base import is_below
 from lora_bench.models.heads import head_modules
 from lora_bench.models.split import SplitLinear
 
-ADAPTER_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What PEFT writes in front of every module name."""
 LAYER_A, LAYER_B = ".lora_A.weight", ".lora_B.weight"

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lora_bench.artifacts.folder import ORIGIN_FILE
-from lora_bench.artifacts.lowrank import ADAPTER_FILE, LAYER_A, LAYER_B, PREFIX, Factors, divide_joined
-from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE
+from lora_bench.artifacts.lowrank import LAYER_A, LAYER_B, PREFIX, Factors, divide_joined
+from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 from lora_bench.config.resolve import from_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ArtifactError, UsageError

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_bench.artifacts.compose import Part, add_up, check_parts, head_text
-from lora_bench.artifacts.export import check_exportable
 from lora_bench.artifacts.folder import check_out, written_folder
 from lora_bench.artifacts.lowrank import LowRank, add_low_rank, read_low_rank, write_low_rank
 from lora_bench.artifacts.network import cast_parameters, load_adapted, load_base, logits, probe_batch
 from lora_bench.artifacts.peftfolder import Expected, base_reference, check_base, try_adapter, write_base, write_card
-from lora_bench.artifacts.trained import TrainedRun
+from lora_bench.artifacts.trained import TrainedRun, check_adapter
 from lora_bench.models.heads import head_parameter_names
 from lora_bench.rundir import directory_bytes
 from lora_bench.summary import TORCH_DTYPES
@@ -48,7 +47,7 @@ def compose_adapter(
     first = head or parts[0].trained
     check_base(first, with_base=with_base)
     for part in parts:
-        check_exportable(part.trained)
+        check_adapter(part.trained)
     base = base_reference(first, out, with_base=with_base)
     own = [(read_low_rank(part.trained, load_adapted(part.trained)), part.weight) for part in parts]
     total, _ = add_up(parts, head=head)

@@ -12,9 +12,8 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from lora_bench.artifacts.lowrank import ADAPTER_FILE
 from lora_bench.artifacts.network import find_device, load_base, load_run_tokenizer, logits, probe_batch
-from lora_bench.artifacts.trained import TrainedRun, check_same_base
+from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun, check_adapter, check_same_base
 from lora_bench.config.schema import GenerationTaskConfig, TaskKind
 from lora_bench.errors import ArtifactError
 from lora_bench.evaluation.generation import generate
@@ -99,11 +98,7 @@ def check_switchable(runs: Sequence[TrainedRun]) -> None:
     """
     check_same_base(runs)
     for trained in runs:
-        if trained.peft_type is None:
-            raise ArtifactError(
-                f"{trained.name}: method={trained.config.method.name} trains no PEFT adapter, so a switch would "
-                f"exchange the whole model; lora-bench merge writes it as one"
-            )
+        check_adapter(trained)
         if trained.peft_type != runs[0].peft_type:
             raise ArtifactError(
                 f"{runs[0].name} and {trained.name}: adapters of two types ({runs[0].peft_type}, {trained.peft_type}) "

@@ -22,7 +22,7 @@ from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
 from lora_bench.tasks import load_task
 
-ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_CONFIG_FILE, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
 USABLE = ("finished", "pruned")
 """Statuses whose weights are of use: a pruned run ended early, and on purpose."""
 AGAIN = "train it again with again=2, or bring the file back from a copy"
@@ -72,9 +72,10 @@ class TrainedRun:
 
     @property
     def peft_type(self) -> str | None:
-        """PEFT's name for what was saved, such as `LORA`; None if it is no PEFT adapter."""
+        """PEFT's name for what was saved, such as `LORA`; None if that is no PEFT adapter, or an adapter and more."""
         path = self.weights / ADAPTER_CONFIG_FILE
-        return str(json.loads(path.read_text(encoding="utf-8")).get("peft_type")) if path.is_file() else None
+        is_all = [file.name for file in self.weights.glob("*.safetensors")] == [ADAPTER_FILE]
+        return str(json.loads(path.read_text(encoding="utf-8")).get("peft_type")) if path.is_file() and is_all else None
 
     @cached_property
     def labels(self) -> list[str] | None:
@@ -133,6 +134,19 @@ def check_same_base(runs: Sequence[TrainedRun]) -> None:
             raise ArtifactError(
                 f"{pair}: have different heads ({_head_text(first)}, {_head_text(other)}); use runs of one task"
             )
+
+
+def check_adapter(trained: TrainedRun) -> None:
+    """Looks whether all that was trained is one PEFT adapter.
+
+    Raises:
+        ArtifactError: If it is not.
+    """
+    if trained.peft_type is None:
+        raise ArtifactError(
+            f"{trained.name}: what method={trained.config.method.name} trained is no PEFT adapter, or not that alone; "
+            f"lora-bench merge writes it as a model folder if the method merges"
+        )
 
 
 def refuse_quantised(trained: TrainedRun) -> None:

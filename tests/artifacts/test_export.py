@@ -75,7 +75,7 @@ def test_random_weights_ask_for_their_base(trained, tmp_path):
 
 def test_a_method_without_an_adapter_is_refused(trained, tmp_path):
     with pytest.raises(
-        ArtifactError, match="method=full trains no PEFT adapter; lora-bench merge writes what it trained"
+        ArtifactError, match="what method=full trained is no PEFT adapter, or not that alone; lora-bench"
     ):
         export_run(trained("bert_full"), tmp_path / "out", with_base=True)
 

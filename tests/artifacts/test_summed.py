@@ -41,6 +41,6 @@ def test_the_summed_adapter_is_the_merged_sum(trained, tmp_path, names, rank):
 
 def test_what_is_no_lora_is_refused(trained, tmp_path):
     parts = [Part(trained("bert_full"), 0.5), Part(trained("bert_qv"), 0.5)]
-    with pytest.raises(ArtifactError, match="method=full trains no PEFT adapter"):
+    with pytest.raises(ArtifactError, match="what method=full trained is no PEFT adapter"):
         compose_adapter(parts, tmp_path / "adapter", with_base=True)
     assert list(tmp_path.iterdir()) == []

@@ -54,7 +54,7 @@ def test_a_language_model_answers_with_and_without_adapter(trained):
 
 
 def test_what_cannot_share_a_base_is_refused(trained):
-    with pytest.raises(ArtifactError, match="method=full trains no PEFT adapter, so a switch would exchange the whole"):
+    with pytest.raises(ArtifactError, match="what method=full trained is no PEFT adapter, or not that alone"):
         check_switchable([trained("bert_all"), trained("bert_full")])
     with pytest.raises(ArtifactError, match="stand on different bases"):
         check_switchable([trained("bert_all"), trained("gpt2_qv")])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 
 import pytest
 from support.run_edits import edit_config, edit_result
 
-from lora_bench.artifacts.trained import check_same_base, open_run, refuse_quantised
+from lora_bench.artifacts.trained import check_adapter, check_same_base, open_run, refuse_quantised
 from lora_bench.errors import ArtifactError, RunDirError
-from lora_bench.manifest import MANIFEST_FILE
+from lora_bench.manifest import MANIFEST_FILE, write_manifest
 from lora_bench.models import folders
 
 ADAPTER = "adapter_model.safetensors"
@@ -87,6 +88,17 @@ def test_a_damaged_run_is_refused(copy_of, damage):
     with pytest.raises(ArtifactError, match=message) as raised:
         open_run(run)
     assert run.path.name in str(raised.value)
+
+
+def test_an_adapter_with_more_beside_it_is_no_adapter_alone(copy_of):
+    run = copy_of("bert_qv")
+    check_adapter(open_run(run))
+    shutil.copyfile(run.weights / ADAPTER, run.weights / "start.safetensors")
+    write_manifest(run.weights)
+    with pytest.raises(
+        ArtifactError, match="what method=lora trained is no PEFT adapter, or not that alone; lora-bench"
+    ):
+        check_adapter(open_run(run))
 
 
 def test_a_folder_without_configuration_is_told(copy_of):
