@@ -154,16 +154,13 @@ def structure(net: nn.Module) -> list[tuple[str, str, list[tuple[int, ...]]]]:
 
 
 def label_runs(runs: Sequence[TrainedRun]) -> list[str]:
-    """Method, placement and rank; with the beginning of the digest where two are alike."""
+    """Method, placement and rank; the name of the run where two are alike."""
     labels = []
     for trained in runs:
         lora, placement = trained.config.lora, trained.config.placement
         detail = f" {placement.name} r={lora.r}" if lora is not None and placement is not None else ""
         labels.append(f"{trained.config.method.name}{detail}")
-    return [
-        f"{label} {trained.result.config_digest[:6]}" if labels.count(label) > 1 else label
-        for label, trained in zip(labels, runs, strict=True)
-    ]
+    return [trained.name if labels.count(label) > 1 else label for label, trained in zip(labels, runs, strict=True)]
 
 
 def _networks_of(trained: TrainedRun, label: str, plain: object) -> dict[str, nn.Module]:

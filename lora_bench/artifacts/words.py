@@ -30,7 +30,7 @@ def open_all(arguments: argparse.Namespace) -> list[TrainedRun]:
     """Every `RUN` of the command, each once."""
     runs = [open_one(text, arguments) for text in arguments.run_names]
     for index, trained in enumerate(runs):
-        if trained.run in [other.run for other in runs[:index]]:
+        if trained.name in [other.name for other in runs[:index]]:
             raise UsageError(f"RUN: {trained.name} is named twice")
     return runs
 
