@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.execution import Executor, LocalExecutor
+from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
@@ -50,10 +50,13 @@ def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | No
     if not question.is_grid:
         _check_corners(question)
     directory = study_dir(root, question.name)
+    check_executor(question.config.executor, root)
     with directory.hold():
         settle_question(directory, question, overrides)
         _introduce(question, grid, console)
-        return _carry_out(question, directory, grid, executor or LocalExecutor(), console)
+        return _carry_out(
+            question, directory, grid, executor or build_executor(question.config.executor, root), console
+        )
 
 
 def _carry_out(
