@@ -139,6 +139,7 @@ class _Run:
             encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache)
             for examples in (data.train, data.eval)
         )
+        data_s = time.perf_counter() - start
         net = load_model(
             config.model,
             kind=data.kind,
@@ -166,6 +167,7 @@ class _Run:
             eval=held_out,
             tokenizer=tokenizer,
             load_s=time.perf_counter() - start,
+            data_s=data_s,
             rss_bytes=memory.current_rss_bytes(),
             notes=[*data.notes, *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation")))],
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -103,7 +102,7 @@ class SearchSupply:
             side = next(side for side in self._sides if side.arm.name == trial.arm)
             verdict = judge(trial, self._question)
             assert verdict is not None, "a trial that has ended has a status"
-            side.optuna.tell(trial.number, self._with_curve(trial, verdict))
+            side.optuna.tell(trial.number, verdict)
             self._untold.pop(0)
         self.problem = None
 
@@ -130,8 +129,7 @@ class SearchSupply:
         known = side.optuna.trials()
         if not _agree(lines, verdicts, known):
             self.notes.append(f"{side.arm.name}: Optuna's study made again from {len(lines)} trials and their runs")
-            curved = [v and self._with_curve(trial, v) for trial, v in zip(trials, verdicts, strict=True)]
-            side.optuna.rebuild(lines, curved)
+            side.optuna.rebuild(lines, verdicts)
             known = side.optuna.trials()
         for trial, verdict in zip(trials, verdicts, strict=True):
             self._adopt(side, trial)
@@ -166,13 +164,6 @@ class SearchSupply:
         if trial_status([m.state for m in trial.members if m.state != "waiting"], len(trial.members)) is not None:
             for member in trial.members:
                 member.state = "spared" if member.state == "waiting" else member.state
-
-    def _with_curve(self, trial: Trial, verdict: Verdict) -> Verdict:
-        """With the curve of its first run, which Optuna's dashboard draws."""
-        metric = pruner_metric(self._question)
-        if metric is None or not trial.members:
-            return verdict
-        return dataclasses.replace(verdict, curve=read_curve(trial.members[0].run_dir, metric))
 
     def _ask(self, side: _Side) -> Trial | None:
         if side.num_repeats >= MAX_REPEATS:
@@ -226,7 +217,7 @@ class _Side:
 
 
 def judge(trial: Trial, question: Question) -> Verdict | None:
-    """What the run directories say of a trial; None while it goes on."""
+    """What the run directories say of a trial, with the curve of its first run; None while it goes on."""
     if trial.duplicate_of is not None:
         return Verdict("duplicate", attributes={"duplicate_of": trial.duplicate_of})
     if trial.error is not None:
@@ -235,7 +226,8 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     status = trial_status([result.status for result in results], len(trial.members))
     if status is None:
         return None
-    metrics = mean_metrics(results)
+    metrics, pruned_by = mean_metrics(results), pruner_metric(question)
+    curve = read_curve(trial.members[0].run_dir, pruned_by) if pruned_by else {}
     attributes = {
         "status": status,
         "runs": [member.run_dir.path.name for member in trial.members],
@@ -245,7 +237,7 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     missing = [objective.metric for objective in question.objectives if objective.metric not in metrics]
     if status == "finished" and missing:
         return Verdict("failed", attributes=attributes | {"error": f"its result has no {', '.join(missing)}"})
-    return Verdict(status, metrics, attributes=attributes)
+    return Verdict(status, metrics, curve, attributes)
 
 
 def _agree(lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None], known: Sequence[FrozenTrial]) -> bool:

@@ -97,6 +97,8 @@ class Controller:
         self.board.num_runs, self.board.num_recorded = self._supply.num_runs(), self._supply.num_recorded()
         self._pruner.learn(self._supply.trials())
         self._view.start(self.board)
+        if self.board.num_runs > self.board.num_recorded:
+            self._tracker.prepare()
         state = "failed"
         try:
             while self._step(stop):

@@ -186,9 +186,12 @@ def frozen_trial(question: Question, space: Space, line: TrialLine, verdict: Ver
         return create_trial(state=TrialState.RUNNING, **common)
     state = TrialState[state_name(verdict)]
     constraints = constraint_values(question.constraints, verdict)
+    values = told_values(question.objectives, verdict) if state is TrialState.COMPLETE else None
+    if state is TrialState.PRUNED and verdict.curve and len(question.objectives) == 1:
+        values = [verdict.curve[max(verdict.curve)]]  # as Optuna does when it is told of one
     return create_trial(
         state=state,
-        values=told_values(question.objectives, verdict) if state is TrialState.COMPLETE else None,
+        values=values,
         user_attrs=dict(verdict.attributes),
         system_attrs={f"constraints:{key}": value for key, value in constraints.items()},
         intermediate_values=dict(verdict.curve) if len(question.objectives) == 1 else {},
