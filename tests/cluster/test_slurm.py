@@ -13,7 +13,7 @@ import time
 import pytest
 from support.studies import ROOT
 
-from lora_bench import rundir
+from lora_bench import cli, rundir
 from lora_bench.errors import ExecutionError
 from lora_bench.execution import cluster
 
@@ -194,3 +194,43 @@ def test_a_run_trains_on_a_node_for_real(slurm, tmp_path, cache):
     single = [sys.executable, "run.py", *words[:-1]]
     refused = subprocess.run(single, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert "executor: slurm, which carries out studies; add -m" in refused.stderr
+
+
+def test_a_controller_that_is_a_job_carries_the_study_out(slurm, tmp_path, cache):
+    words = ["model=tiny", "task.num_train=64", "task.num_eval=32", "task.max_length=16", "training.max_steps=4"]
+    words += ["executor=slurm", "executor.cpus_per_task=1", "executor.mem_gb=2", "lora.r=1,2", "tracking=none"]
+    words += [f"paths.root={tmp_path}/root", f"paths.cache={cache}", "study.baseline=null", "study.name=mine"]
+    command = [sys.executable, "run.py", "-m", *words, "executor.submit_controller=true"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "study mine: its controller is job" in done.stdout
+    progress = tmp_path / "root" / "studies" / "mine" / "progress.json"
+    wait_until(lambda: '"done"' in ((progress.exists() and progress.read_text()) or ""), "not carried out", limit_s=120)
+    assert json.loads(progress.read_text())["num_done"] == 2
+
+
+def test_what_the_cluster_offers_and_would_be_asked(slurm, tmp_path, capsys):
+    words = ["doctor", "--cluster", "--root", str(tmp_path), "--json"]
+    assert cli.main(words) == 0
+    answers = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert answers["partition main"]["data"]["nodes"] == 4
+    assert answers["a run"]["answer"].endswith("Slurm would run it")
+    assert cli.main([*words, "executor.gpus_per_node=3"]) == 1
+    answers = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert "node configuration is not available" in answers["a run"]["advice"]
+
+
+@pytest.mark.slow
+def test_64_trials_on_four_nodes_keep_every_place_busy(study):
+    words = ["lora.r=1,2,3,4", f"seed={','.join(map(str, range(16)))}", "study.n_jobs=16", "training.max_steps=200"]
+    process = study.start(*words)
+    wait_for_step(study, process, 1)
+    idle, looks = 0, 0
+    while process.poll() is None and sum(study.statuses().values()) < 56:
+        running = sum(state == "RUNNING" for state in cluster.queue().values())
+        idle, looks = idle + (running < 8), looks + 1
+        time.sleep(0.5)
+    finish(process)
+    check_each_once(study, num_runs=64, num_steps=200)
+    # A place is free for the moment between the end of a job and the start of the next.
+    assert idle / looks < 0.5
