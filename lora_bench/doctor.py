@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lora_bench.errors import ConfigError, LoraBenchError
+from lora_bench.errors import ConfigError, ExecutionError, LoraBenchError
+from lora_bench.execution import cluster
 from lora_bench.measure import machine
 from lora_bench.records import GIB
 
@@ -169,19 +169,21 @@ def _rates(name: str, device: torch.device) -> Iterator[Check]:
 def _engines() -> Iterator[Check]:
     for package, how in ENGINES.items():
         yield _installed("engines", package, how)
-    sbatch = shutil.which("sbatch")
-    if sbatch is None:
-        yield Check("engines", "slurm", "absent", "no sbatch on this machine", "run on a node that submits jobs")
+    try:
+        version = cluster.ask("sbatch", "--version").strip() if cluster.has_slurm() else None
+    except ExecutionError as err:
+        yield Check("engines", "slurm", "absent", str(err), "it is installed, and has no cluster to talk to")
         return
-    done = subprocess.run([sbatch, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    yield Check("engines", "slurm", "ok", done.stdout.strip())
+    if version is None:
+        yield Check("engines", "slurm", "absent", "no sbatch on this machine", "run on a node that submits jobs")
+    else:
+        yield Check("engines", "slurm", "ok", version, "`lora-bench doctor --cluster` says what it offers")
 
 
 def _cluster(words: Sequence[str], root: Path) -> Iterator[Check]:
     from lora_bench.config.overrides import compose_config
     from lora_bench.config.resolve import resolve
     from lora_bench.config.schema import SlurmExecutorConfig
-    from lora_bench.execution import cluster
     from lora_bench.execution.slurm import check_request
 
     config = resolve(compose_config(words)).executor
