@@ -93,6 +93,16 @@ class RunDir:
         return self.path / "weights"
 
     @property
+    def job(self) -> Path:
+        """The job of a cluster that it was last given to: `{"job_id", ...}`; absent for runs of this machine."""
+        return self.path / "job.json"
+
+    @property
+    def job_end(self) -> Path:
+        """How its process in that job ended: `{"job_id", "exit_code"}`."""
+        return self.path / "job_end.json"
+
+    @property
     def lock(self) -> Path:
         """Held with `flock` by the process that runs; freed by the kernel when that process dies."""
         return self.path / "lock"
