@@ -202,8 +202,14 @@ def check_request(config: SlurmExecutorConfig, folder: Path) -> None:
     try:
         cluster.ask("sbatch", "--test-only", str(script))
     except ExecutionError as err:
-        offers = "; ".join(map(str, cluster.partitions()))
-        raise ConfigError([Fault("executor", f"{err}; the cluster offers {offers}")]) from err
+        raise ConfigError([Fault("executor", f"{err}; {_offers()}")]) from err
+
+
+def _offers() -> str:
+    try:
+        return f"the cluster offers {'; '.join(map(str, cluster.partitions()))}"
+    except ExecutionError:
+        return "no cluster answers on this machine"
 
 
 def _submitit_executor(config: SlurmExecutorConfig, folder: Path, *, name: str) -> Any:
