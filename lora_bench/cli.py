@@ -106,6 +106,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
     cache = commands["doctor"].add_argument("--cache", type=_folder, default="~/.cache/lora-bench")
     cache.help = "folder of converted weights, paths.cache (%(default)s)"
+    commands["doctor"].add_argument("--cluster", action="store_true", help="what Slurm offers, and what would be asked")
+    commands["doctor"].add_argument("words", nargs="*", help="with --cluster: executor.partition=gpu and so on")
     for name in ("dashboard", "sync"):
         commands[name].add_argument(
             "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow store; default: SQLite in the root"
@@ -196,7 +198,12 @@ def show_doctor(arguments: argparse.Namespace) -> int:
     """`lora-bench doctor`."""
     from lora_bench import doctor
 
-    checks = doctor.examine(root=arguments.root, cache=arguments.cache)
+    if arguments.cluster:
+        checks = doctor.examine_cluster(arguments.words, root=arguments.root)
+    elif arguments.words:
+        raise UsageError(f"doctor: '{arguments.words[0]}' is understood with --cluster only")
+    else:
+        checks = doctor.examine(root=arguments.root, cache=arguments.cache)
     if arguments.json:
         _print_json([check.as_data() for check in checks])
     else:

@@ -93,6 +93,16 @@ class RunDir:
         return self.path / "weights"
 
     @property
+    def job(self) -> Path:
+        """The job of a cluster that it was last given to: `{"job_id", ...}`; absent for runs of this machine."""
+        return self.path / "job.json"
+
+    @property
+    def job_end(self) -> Path:
+        """How its process in that job ended: `{"job_id", "exit_code"}`."""
+        return self.path / "job_end.json"
+
+    @property
     def lock(self) -> Path:
         """Held with `flock` by the process that runs; freed by the kernel when that process dies."""
         return self.path / "lock"
@@ -124,7 +134,7 @@ class RunDir:
         folder = self.path / "failures"
         folder.mkdir(exist_ok=True)
         os.rename(self.result, folder / f"{len(list(folder.iterdir())) + 1}.json")
-        sync_folder(self.path)
+        sync_path(self.path)
 
     def read_status(self) -> dict[str, Any]:
         """The last written status, or an empty one."""
@@ -231,9 +241,9 @@ def _lock_soon(handle: int) -> bool:
     return False
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in this folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Makes a file's content, or the renames in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -280,7 +290,7 @@ def write_text(path: Path, text: str) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -317,20 +327,12 @@ def filled_folder(path: Path) -> Iterator[Path]:
         try:
             yield partial
             for file in filter(Path.is_file, partial.rglob("*")):
-                _sync_file(file)
+                sync_path(file)
             os.rename(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        sync_folder(path.parent)
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_path(path.parent)
 
 
 def repair_tail(path: Path) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from lora_bench.config.resolve import plain_digest
 from lora_bench.errors import RunInterrupted
 from lora_bench.execution.base import RunRequest
-from lora_bench.execution.local import enter_run, exit_code_of, is_orphan, stop_on_signals
+from lora_bench.execution.local import StopFlag, enter_run, exit_code_of, is_orphan, stop_on_signals
 from lora_bench.recorder import Recorder
 from lora_bench.records import MemoryProfile, Provenance, RunResult, Score, Sizes
 from lora_bench.rundir import RunDir, write_json
@@ -27,7 +27,12 @@ def pretend(request: RunRequest) -> None:
     """The body of a pretended run's process."""
     directory = enter_run(request)
     with stop_on_signals() as stop:
-        sys.exit(exit_code_of(lambda: pretend_run(directory, is_stopped=lambda: stop.is_requested() or is_orphan())))
+        sys.exit(pretend_to_train(directory, request, stop))
+
+
+def pretend_to_train(directory: RunDir, request: RunRequest, stop: StopFlag) -> int:
+    """As `local.train`; returns the exit code."""
+    return exit_code_of(lambda: pretend_run(directory, is_stopped=lambda: stop.is_requested() or is_orphan()))
 
 
 def pretend_run(directory: RunDir, *, is_stopped: Callable[[], bool]) -> None:

@@ -146,6 +146,8 @@ class Controller:
             return
         if watch.look():
             self._prune(member, watch)
+        if self._executor.is_waiting(member.handle):
+            watch.rest()
         limit_min = self._question.config.executor.hang_min
         if limit_min is not None and watch.silent_s > 60 * limit_min and member.handle not in self._ended_by_us:
             self._ended_by_us[member.handle] = f"hung: nothing new from it for {limit_min:g} min"
@@ -170,7 +172,10 @@ class Controller:
         free = self._question.study.n_jobs - len(self.board.running)
         held: list[Member] = []
         while free > 0 and (member := self._next_member()) is not None:
-            if member.run_dir.is_held():
+            if (handle := self._executor.reattach(member.run_dir)) is not None:
+                self._follow(member, handle, "its job goes on")
+                free -= 1
+            elif member.run_dir.is_held():
                 # An orphan of a controller that was killed, or a run of another command: it is waited for.
                 self._hold_off(member)
                 held.append(member)
@@ -206,15 +211,23 @@ class Controller:
             threads_per_run(study.n_jobs, executor.threads_per_run),
             memory_share=1 / study.n_jobs,
             command=shlex.join(sys.orig_argv),
-            slot=min(set(range(study.n_jobs)) - set(self._slots.values())),
+            label=self._question.name,
+            slot=self._free_slot(),
         )
-        member.handle = self._executor.submit(request)
-        self._slots[member.handle] = request.slot
-        member.state = "running"
-        self._watches[member.handle] = Watch(member.run_dir, self._pruner.metric)
+        handle = self._executor.submit(request)
+        self._follow(member, handle, "started again" if member.num_deaths else "started")
+
+    def _follow(self, member: Member, handle: int, told: str) -> None:
+        """Takes a run that was started, now or by an earlier controller, among those that are looked at."""
+        member.handle, member.state = handle, "running"
+        self._slots[handle] = self._free_slot()
+        self._watches[handle] = Watch(member.run_dir, self._pruner.metric)
         self._unsynced[member.run_dir.path.name] = member
         self.board.running.append(member)
-        self._view.event(member, "started again" if member.num_deaths else "started")
+        self._view.event(member, told)
+
+    def _free_slot(self) -> int:
+        return min(set(range(self._question.study.n_jobs)) - set(self._slots.values()))
 
     def _take_result(self, member: Member) -> None:
         result = member.run_dir.read_result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_bench.execution import Outcome
-from lora_bench.execution.base import EXIT_DISK, EXIT_HELD, EXIT_INTERRUPTED
+from lora_bench.execution.base import EXIT_DISK, EXIT_HELD, EXIT_INTERRUPTED, EXIT_TIME
 from lora_bench.recorder import record_failure
 from lora_bench.search.trials import Member
 
@@ -28,6 +28,9 @@ def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> st
     if reason is None and outcome.exit_code == EXIT_INTERRUPTED:
         member.state = "interrupted"
         return "stopped after a checkpoint; the same command goes on"
+    if outcome.exit_code == EXIT_TIME:
+        member.state = "waiting"
+        return "the time of its job is over; another one goes on from its checkpoint"
     if outcome.exit_code == EXIT_DISK:
         member.state = "interrupted"
         return f"{outcome.reason}; the log may say more: {member.run_dir.log}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from lora_bench.config.schema import SlurmExecutorConfig
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.execution import Executor, LocalExecutor
+from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
@@ -50,10 +53,15 @@ def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | No
     if not question.is_grid:
         _check_corners(question)
     directory = study_dir(root, question.name)
+    check_executor(question.config.executor, root)
+    if executor is None and getattr(question.config.executor, "submit_controller", False):
+        return _submit_controller(question, overrides, root, console)
     with directory.hold():
         settle_question(directory, question, overrides)
         _introduce(question, grid, console)
-        return _carry_out(question, directory, grid, executor or LocalExecutor(), console)
+        return _carry_out(
+            question, directory, grid, executor or build_executor(question.config.executor, root), console
+        )
 
 
 def _carry_out(
@@ -85,6 +93,21 @@ def _carry_out(
     if stop.is_requested():
         return EXIT_INTERRUPTED
     return EXIT_FAILED if "failed" in states else 0
+
+
+def _submit_controller(question: Question, overrides: Sequence[str], root: Path, console: Console) -> int:
+    """Has the cluster carry this command out; the job needs no GPU, and is queued again when its time is over."""
+    from lora_bench.execution.slurm import submit_job
+
+    config = question.config.executor
+    assert isinstance(config, SlurmExecutorConfig), "no other executor has such a key"
+    words = [word for word in overrides if not word.startswith("executor.submit_controller=")]
+    command = [sys.executable, str(Path(sys.argv[0]).absolute()), "-m", *words]
+    own = replace(config, cpus_per_task=1, gpus_per_node=0)
+    job_id = submit_job(own, root / "slurm", name=f"{question.name}:controller", task={"command": command})
+    console.print(f"study {question.name}: its controller is job {job_id}", highlight=False)
+    console.print(f"Look at it: lora-bench study {question.name} --root {root}", highlight=False, soft_wrap=True)
+    return 0
 
 
 def _search(question: Question, directory: StudyDir, root: Path, clock: Clock) -> SearchSupply:

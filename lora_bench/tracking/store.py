@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lora_bench.errors import TrackingError
-from lora_bench.rundir import TEMPORARY_MARK, sync_folder, write_text
+from lora_bench.rundir import TEMPORARY_MARK, sync_path, write_text
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -117,7 +117,7 @@ def ensure_database(path: Path, *, create: Callable[[Path], None]) -> None:
         with contextlib.closing(sqlite3.connect(partial)) as database:
             database.execute("PRAGMA journal_mode=WAL")
         os.rename(partial, path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 def check_reachable(uri: str) -> None:
