@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from lora_bench import rundir
 from lora_bench.config.resolve import config_digest, to_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, evaluate
+from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
-from lora_bench.methods import Placed, build_method
-from lora_bench.models import max_tokens, read_architecture, target_modules, weights_digest
+from lora_bench.methods import build_method
+from lora_bench.models import max_tokens, read_architecture, weights_digest
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
-from lora_bench.models.load import head_modules, load_model, load_tokenizer
-from lora_bench.models.split import split_fused
+from lora_bench.models.load import load_model, load_tokenizer
+from lora_bench.placing import place
 from lora_bench.preflight import cache_folder
 from lora_bench.recorder import Recorder, record_failure
 from lora_bench.records import RunResult
@@ -155,7 +155,7 @@ class _Run:
             use_fast_attention(net)
             use_fast_dropout(net)
         method = build_method(config)
-        placed = _place(config, net)
+        placed = place(config, net)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
         return Prepared(
@@ -208,6 +208,7 @@ class _Run:
         shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
         with rundir.filled_folder(self.run_dir.weights) as folder:
             prepared.method.save(prepared.net, folder)
+            write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
         return weights_bytes, rundir.directory_bytes(loop.checkpoint())
 
@@ -242,14 +243,6 @@ class _Run:
             notes=list(prepared.notes) if prepared else [],
             error=progress.error,
         )
-
-
-def _place(config: RunConfig, net: nn.Module) -> Placed:
-    """Finds the placed matrices, with fused ones split where a role asks for a part of one."""
-    if config.placement is None:
-        return Placed((), tuple(head_modules(net)))
-    split_fused(net, config.placement.roles)
-    return Placed(tuple(target_modules(net, config.placement.roles)), tuple(head_modules(net)))
 
 
 def _note_items(run_dir: RunDir, step: int, evaluation: Evaluation) -> None:

@@ -10,6 +10,8 @@
     │   └── DiskError                    a disk that is full, broken or has become read-only
     ├── MeasurementError (ValueError)    a measurement that would be meaningless
     ├── ExecutionError (RuntimeError)    a run's process that ended without a result
+    ├── ArtifactError (RuntimeError)     a trained run that cannot be merged, composed or exported as asked
+    ├── UsageError (ValueError)          a command line that asks for something that is not there
     ├── StudyError (RuntimeError)        a study that is held, asks another question or cannot be read
     │   └── StorageAwayError             a study's storage that does not answer at the moment
     ├── TrackingError (RuntimeError)     a tracking store that cannot be reached or written
@@ -87,6 +89,14 @@ class MeasurementError(LoraBenchError, ValueError):
 
 class ExecutionError(LoraBenchError, RuntimeError):
     """The process of a run ended without a result."""
+
+
+class ArtifactError(LoraBenchError, RuntimeError):
+    """A trained run cannot be merged, composed, exchanged or exported as asked; nothing was written."""
+
+
+class UsageError(LoraBenchError, ValueError):
+    """A command line asks for something that is not there."""
 
 
 class StudyError(LoraBenchError, RuntimeError):

@@ -314,10 +314,10 @@ def filled_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder to fill; it takes the name `path` only when the block ends well.
 
     Raises:
-        FileExistsError: If `path` exists, before anything is written.
+        FileExistsError: If `path` exists and is no empty folder, before anything is written.
         DiskError: If the disk takes no more; nothing is left of the folder.
     """
-    if path.exists():
+    if path.exists() and not (path.is_dir() and next(path.iterdir(), None) is None):
         raise FileExistsError(f"{path}: exists already and is never overwritten")
     partial = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
     with disk_told(path):

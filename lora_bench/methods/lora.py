@@ -5,7 +5,6 @@ The task head is trained as well and counted apart, as in the paper.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from peft import LoraConfig as PeftLoraConfig
@@ -16,6 +15,7 @@ from torch import nn
 from lora_bench.config.schema import AlphaConvention, LoraConfig, LoraInit, LoraMethodConfig, RunConfig
 from lora_bench.methods.base import Method, Placed
 from lora_bench.methods.fused import fuse, unfuse
+from lora_bench.methods.quiet import quiet_peft
 
 ADAPTER_FILE = "adapter_model.safetensors"
 REFERENCE_RANK = 8
@@ -43,11 +43,7 @@ class LoraMethod(Method):
 
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
         """Adds A (random) and B (zero) to each placed matrix; the outputs are still those of the base."""
-        with warnings.catch_warnings():
-            # PEFT 0.21 asks transformers 5.23 by an old name; can go with the PEFT that uses the new one.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            # Conv1D stores its weight the other way round; PEFT sets fan_in_fan_out itself, and says so per layer.
-            warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to", category=UserWarning)
+        with quiet_peft():
             wrapped = get_peft_model(net, self._peft_config(placed))
         if self.fused:
             fuse(wrapped)
