@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from lora_bench import rundir
 from lora_bench.config.resolve import config_digest, to_yaml
@@ -17,12 +16,12 @@ from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, evaluate
 from lora_bench.measure import machine, memory
-from lora_bench.methods import Placed, build_method
-from lora_bench.models import max_tokens, read_architecture, target_modules, weights_digest
+from lora_bench.methods import build_method
+from lora_bench.models import max_tokens, read_architecture, weights_digest
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
-from lora_bench.models.load import head_modules, load_model, load_tokenizer
-from lora_bench.models.split import split_fused
+from lora_bench.models.load import load_model, load_tokenizer
+from lora_bench.placing import place
 from lora_bench.preflight import cache_folder
 from lora_bench.recorder import Recorder, record_failure
 from lora_bench.records import RunResult
@@ -154,7 +153,7 @@ class _Run:
             use_fast_attention(net)
             use_fast_dropout(net)
         method = build_method(config)
-        placed = _place(config, net)
+        placed = place(config, net)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
         return Prepared(
@@ -167,7 +166,11 @@ class _Run:
             tokenizer=tokenizer,
             load_s=time.perf_counter() - start,
             rss_bytes=memory.current_rss_bytes(),
-            notes=[*data.notes, *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation")))],
+            notes=[
+                *data.notes,
+                *method.notes,
+                *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation"))),
+            ],
         )
 
     def _job(self, prepared: Prepared, backend: SingleBackend) -> TrainingJob:
@@ -189,6 +192,7 @@ class _Run:
 
         return TrainingJob(
             net=prepared.net,
+            method=prepared.method,
             training=self.config.training,
             kind=prepared.data.kind,
             split=prepared.train,
@@ -240,14 +244,6 @@ class _Run:
             notes=list(prepared.notes) if prepared else [],
             error=progress.error,
         )
-
-
-def _place(config: RunConfig, net: nn.Module) -> Placed:
-    """Finds the placed matrices, with fused ones split where a role asks for a part of one."""
-    if config.placement is None:
-        return Placed((), tuple(head_modules(net)))
-    split_fused(net, config.placement.roles)
-    return Placed(tuple(target_modules(net, config.placement.roles)), tuple(head_modules(net)))
 
 
 def _note_items(run_dir: RunDir, step: int, evaluation: Evaluation) -> None:

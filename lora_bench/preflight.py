@@ -10,7 +10,7 @@ from lora_bench.config.overrides import check_overrides, compose_config, first_v
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig, TaskConfig
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models import check_weights, placement_faults, read_architecture
+from lora_bench.models import check_weights, method_faults, read_architecture
 from lora_bench.tasks import check_task
 
 _TASK_FAULTS: dict[str, list[Fault]] = {}
@@ -79,7 +79,7 @@ def _find_faults(config: RunConfig, known: Sequence[Fault] = ()) -> list[Fault]:
     return [
         *([] if "task" in spoilt else _task_faults(config.task)),
         *([] if "model" in spoilt else weight_faults),
-        *_placement_faults(config, is_model_readable=not weight_faults and "model" not in spoilt),
+        *_method_faults(config, is_model_readable=not weight_faults and "model" not in spoilt),
         *_folder_faults("paths.root", root_folder(config)),
         *_folder_faults("paths.cache", cache_folder(config)),
     ]
@@ -92,14 +92,11 @@ def _task_faults(task: TaskConfig) -> list[Fault]:
     return _TASK_FAULTS[key]
 
 
-def _placement_faults(config: RunConfig, *, is_model_readable: bool) -> list[Fault]:
-    """A rank above the smaller side of a matrix adds parameters and no freedom: the product BA has no higher rank."""
-    if config.placement is None:
-        return []
+def _method_faults(config: RunConfig, *, is_model_readable: bool) -> list[Fault]:
+    """What the architecture cannot carry of method and placement."""
     # Where the weights cannot be had, the numbers of the YAML still say what would be wrong with them.
     architecture = read_architecture(config.model) if is_model_readable else config.model.architecture
-    rank = config.lora.r if config.lora is not None else None
-    return placement_faults(architecture, roles=config.placement.roles, r=rank) if architecture else []
+    return method_faults(config, architecture) if architecture else []
 
 
 def _folder_faults(key: str, folder: Path) -> Iterator[Fault]:

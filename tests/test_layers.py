@@ -14,7 +14,7 @@ LINES = [
     ["config"],
     ["models", "methods", "tasks", "measure"],
     ["training", "evaluation"],
-    ["naming", "preflight", "recorder", "progress", "summary", "benchmark"],
+    ["naming", "placing", "preflight", "recorder", "progress", "summary", "benchmark"],
     ["execution", "tracking"],
     ["search"],
     ["cli", "doctor", "single"],

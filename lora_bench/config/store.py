@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from lora_bench.config import schema
+from lora_bench.config import methods, schema
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
@@ -24,7 +24,20 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "base_arithmetic": schema.ArithmeticConfig,
         "base_files": schema.FilesConfig,
     },
-    "method": {"base_lora": schema.LoraMethodConfig, "base_full": schema.FullMethodConfig},
+    "method": {
+        "base_full": methods.FullMethodConfig,
+        "base_bitfit": methods.BitFitMethodConfig,
+        "base_top_layers": methods.TopLayersMethodConfig,
+        "base_lora": methods.LoraMethodConfig,
+        "base_rslora": methods.RsLoraMethodConfig,
+        "base_lora_plus": methods.LoraPlusMethodConfig,
+        "base_lora_fa": methods.LoraFaMethodConfig,
+        "base_dora": methods.DoraMethodConfig,
+        "base_pissa": methods.PissaMethodConfig,
+        "base_olora": methods.OloraMethodConfig,
+        "base_vera": methods.VeraMethodConfig,
+        "base_ia3": methods.Ia3MethodConfig,
+    },
     "placement": {"base_placement": schema.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},

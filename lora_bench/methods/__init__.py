@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from lora_bench.config.schema import RunConfig
-from lora_bench.methods.base import Method, Placed
+from lora_bench.methods.base import Layer, Method, Placed
+from lora_bench.methods.bitfit import BitFitMethod
+from lora_bench.methods.dora import DoraMethod
 from lora_bench.methods.full import FullMethod
+from lora_bench.methods.ia3 import Ia3Method
 from lora_bench.methods.lora import LoraMethod
+from lora_bench.methods.lora_fa import LoraFaMethod
+from lora_bench.methods.lora_plus import LoraPlusMethod
+from lora_bench.methods.olora import OloraMethod
+from lora_bench.methods.pissa import PissaMethod
+from lora_bench.methods.top_layers import TopLayersMethod
+from lora_bench.methods.vera import VeraMethod
 
-__all__ = ["METHODS", "Method", "Placed", "build_method"]
+__all__ = ["METHODS", "Layer", "Method", "Placed", "build_method"]
 
 METHODS: dict[str, type[Method]] = {
     "full": FullMethod,
+    "bitfit": BitFitMethod,
+    "top_layers": TopLayersMethod,
     "lora": LoraMethod,
+    "rslora": LoraMethod,
+    "lora_plus": LoraPlusMethod,
+    "lora_fa": LoraFaMethod,
+    "dora": DoraMethod,
+    "pissa": PissaMethod,
+    "olora": OloraMethod,
+    "vera": VeraMethod,
+    "ia3": Ia3Method,
 }
 
 

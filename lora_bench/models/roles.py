@@ -44,6 +44,8 @@ class Family:
     """Role to module, relative to a layer."""
     fused: Mapping[str, Fused] = field(default_factory=dict)
     """Modules that hold several roles, relative to a layer."""
+    last_norm: str | None = None
+    """The norm that ends a layer, relative to it, where norms come after the parts; else None."""
     is_encoder: bool = False
     """Encoders classify and cannot generate."""
     has_sdpa: bool = True
@@ -79,6 +81,7 @@ _BERT = Family(
         "up": "intermediate.dense",
         "down": "output.dense",
     },
+    last_norm="output.LayerNorm",
     is_encoder=True,
 )
 
@@ -93,6 +96,7 @@ FAMILIES: Mapping[str, Family] = {
             "k": "attention.self.key_proj",
             "v": "attention.self.value_proj",
         },
+        last_norm="output.LayerNorm",
         is_encoder=True,
         has_sdpa=False,
     ),
@@ -211,6 +215,23 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
             f"split_fused(net, roles) comes before target_modules, and adapters come after it"
         )
     return [name for name, _ in found]
+
+
+def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
+    """Every layer: its name, those of the matrices o and down, and of the norm that ends it, if one does.
+
+    Empty for an architecture whose layers are not known.
+    """
+    family = FAMILIES.get(str(net.config.model_type))
+    if family is None:
+        return []
+    pattern = re.compile(rf"(?:.*\.)?{re.escape(family.layers)}\.\d+")
+    names = [name for name, _ in net.named_modules() if pattern.fullmatch(name)]
+    last_norm = f".{family.last_norm}" if family.last_norm else None
+    return [
+        (name, f"{name}.{family.paths['o']}", f"{name}.{family.paths['down']}", last_norm and name + last_norm)
+        for name in names
+    ]
 
 
 def _explain_unknown(role: str) -> str:

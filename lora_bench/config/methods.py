@@ -1,0 +1,211 @@
+"""One dataclass per method: its own keys, and which of the shared groups it reads.
+
+`lora` (rank, alpha, ...) and `placement` (roles) are shared by the methods that have them; `resolve` sets to None
+what a method does not read, so that it is in no digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from lora_bench.errors import Fault
+
+
+class AlphaConvention(Enum):
+    """What `lora.alpha` means; statements about rank and learning rate mean nothing without it."""
+
+    constant = "constant"
+    """The update is scaled by alpha / r (LoRA, arXiv:2106.09685)."""
+    proportional = "proportional"
+    """Alpha grows with the rank: the update is scaled by alpha / 8 at every rank."""
+    rslora = "rslora"
+    """The update is scaled by alpha / sqrt(r) (rsLoRA, arXiv:2312.03732)."""
+
+
+class LoraInit(Enum):
+    """How A and B start."""
+
+    kaiming = "kaiming"
+    """A uniform, as PEFT and loralib do (a = sqrt(5)); B zero."""
+    gaussian = "gaussian"
+    """A normal with standard deviation 1 / r, as the paper says; B zero."""
+    by_method = "by_method"
+    """The method says how; set by it (pissa, olora, ...), not by users."""
+
+
+class Bias(Enum):
+    """Which biases are trained beside adapters."""
+
+    none = "none"
+    lora_only = "lora_only"
+    """Those of the adapted matrices."""
+    all = "all"
+    """Every bias of the network, those of norms too."""
+
+
+@dataclass(kw_only=True)
+class MethodConfig:
+    """What is trained."""
+
+    uses_lora: ClassVar[bool] = False
+    """Whether it reads the group `lora`."""
+    uses_placement: ClassVar[bool] = False
+    """Whether it reads the group `placement`."""
+    own_roles: ClassVar[tuple[str, ...]] = ()
+    """Roles that it is placed on whatever `placement` says."""
+    sets_lora: ClassVar[Mapping[str, Any]] = {}
+    """Keys of `lora` that the method fixes, with its values; another choice than the default is refused."""
+
+    name: str = MISSING
+    default_lr: float = MISSING
+    """Peak learning rate where `training.lr` is not set; its source stands in the YAML."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from ()
+
+
+@dataclass(kw_only=True)
+class FullMethodConfig(MethodConfig):
+    """All weights."""
+
+    name: str = "full"
+
+
+@dataclass(kw_only=True)
+class BitFitMethodConfig(MethodConfig):
+    """The biases alone (BitFit, arXiv:2106.10199)."""
+
+    name: str = "bitfit"
+
+
+@dataclass(kw_only=True)
+class TopLayersMethodConfig(MethodConfig):
+    """The last layers and the task head alone (FT-Top2 of the LoRA paper, after arXiv:2101.00190)."""
+
+    name: str = "top_layers"
+    num_layers: int = 2
+    """Layers that are trained, from the last one back."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from _at_least_one(self, "num_layers", "the number of layers that are trained, from the last one back")
+
+
+@dataclass(kw_only=True)
+class LowRankMethodConfig(MethodConfig):
+    """A product B A beside each placed matrix."""
+
+    uses_lora: ClassVar[bool] = True
+    uses_placement: ClassVar[bool] = True
+
+
+@dataclass(kw_only=True)
+class FusableMethodConfig(LowRankMethodConfig):
+    """A plain product, which our fused layers can compute."""
+
+    fused: bool = True
+    """Our fused forward and backward in place of PEFT's; same numbers to rounding, faster."""
+
+
+@dataclass(kw_only=True)
+class LoraMethodConfig(FusableMethodConfig):
+    """Low-rank adapters beside frozen weights (arXiv:2106.09685), through PEFT."""
+
+    name: str = "lora"
+
+
+@dataclass(kw_only=True)
+class RsLoraMethodConfig(FusableMethodConfig):
+    """LoRA scaled by alpha / sqrt(r) (arXiv:2312.03732)."""
+
+    sets_lora: ClassVar[Mapping[str, Any]] = {"alpha_convention": AlphaConvention.rslora}
+
+    name: str = "rslora"
+
+
+@dataclass(kw_only=True)
+class LoraPlusMethodConfig(FusableMethodConfig):
+    """LoRA with a higher learning rate for B than for A (LoRA+, arXiv:2402.12354)."""
+
+    name: str = "lora_plus"
+    lr_ratio: float = 16.0
+    """Rate of B as a multiple of `training.lr`, which is that of A; the head has `training.lr`. 1 is plain LoRA."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        if not 0 < self.lr_ratio < float("inf"):
+            yield Fault("method.lr_ratio", f"{self.lr_ratio} is not above 0 and finite; the paper takes 16")
+
+
+@dataclass(kw_only=True)
+class LoraFaMethodConfig(FusableMethodConfig):
+    """LoRA with A frozen as it was drawn (LoRA-FA, arXiv:2308.03303, algorithm 1)."""
+
+    name: str = "lora_fa"
+
+
+@dataclass(kw_only=True)
+class DoraMethodConfig(LowRankMethodConfig):
+    """Direction by LoRA, length of each row by a vector of its own (DoRA, arXiv:2402.09353)."""
+
+    name: str = "dora"
+
+
+@dataclass(kw_only=True)
+class PissaMethodConfig(FusableMethodConfig):
+    """LoRA that starts with the principal part of each matrix, taken out of the base (PiSSA, arXiv:2404.02948)."""
+
+    sets_lora: ClassVar[Mapping[str, Any]] = {"init": LoraInit.by_method}
+
+    name: str = "pissa"
+
+
+@dataclass(kw_only=True)
+class OloraMethodConfig(FusableMethodConfig):
+    """LoRA that starts with the leading part of each matrix's QR, taken out of the base (OLoRA, arXiv:2406.01775)."""
+
+    sets_lora: ClassVar[Mapping[str, Any]] = {"init": LoraInit.by_method}
+
+    name: str = "olora"
+
+
+@dataclass(kw_only=True)
+class VeraMethodConfig(MethodConfig):
+    """Two trained vectors per matrix around random factors that all share (VeRA, arXiv:2310.11454)."""
+
+    uses_placement: ClassVar[bool] = True
+
+    name: str = "vera"
+    r: int = 256
+    """Rank of the shared factors: trained numbers per matrix are this and its out features."""
+    d_initial: float = 0.1
+    """Where the vector over the rank starts; the other starts at 0."""
+    dropout: float = 0.0
+    """Dropout on the input, in [0, 1); 0 disables."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from _at_least_one(self, "r", "the rank of the shared factors")
+        if not 0 <= self.dropout < 1:
+            yield Fault("method.dropout", f"{self.dropout} is not in [0, 1); 0 disables it")
+
+
+@dataclass(kw_only=True)
+class Ia3MethodConfig(MethodConfig):
+    """Vectors that scale keys, values and the input of the down projection ((IA)^3, arXiv:2205.05638)."""
+
+    own_roles: ClassVar[tuple[str, ...]] = ("k", "v", "down")
+
+    name: str = "ia3"
+
+
+def _at_least_one(config: MethodConfig, key: str, meaning: str) -> Iterator[Fault]:
+    value = getattr(config, key)
+    if value < 1:
+        yield Fault(f"method.{key}", f"{value} is below 1; it is {meaning}")

@@ -1,0 +1,28 @@
+"""From what a configuration says of places to modules of the loaded network."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from lora_bench.config.schema import RunConfig
+from lora_bench.methods import Layer, Placed
+from lora_bench.models import target_modules
+from lora_bench.models.heads import head_modules
+from lora_bench.models.roles import find_layers, roles_of
+from lora_bench.models.split import split_fused
+
+
+def place(config: RunConfig, net: PreTrainedModel) -> Placed:
+    """Finds where the method goes; fused matrices are split where a role asks for a part of one.
+
+    Called once, on the network as it was loaded.
+    """
+    roles = list(config.placement.roles if config.placement is not None else config.method.own_roles)
+    present = roles_of(str(net.config.model_type))
+    split_fused(net, roles)
+    return Placed(
+        target_modules=tuple(target_modules(net, roles)) if roles else (),
+        head_modules=tuple(head_modules(net)),
+        layers=tuple(Layer(*names) for names in find_layers(net)),
+        by_role={role: tuple(target_modules(net, [role])) for role in roles if role in present},
+    )
