@@ -133,7 +133,9 @@ class _Run:
         config, cache = self.config, cache_folder(self.config)
         data = load_task(config.task)
         tokenizer = load_tokenizer(config.model, cache=cache)
-        max_length = min(config.task.max_length, max_tokens(read_architecture(config.model)) or config.task.max_length)
+        positions = max_tokens(read_architecture(config.model))
+        room = config.task.max_length if positions is None else positions - config.method.num_added_tokens
+        max_length = min(config.task.max_length, room)
         train, held_out = (
             encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache)
             for examples in (data.train, data.eval)

@@ -65,6 +65,11 @@ class MethodConfig:
     default_lr: float = MISSING
     """Peak learning rate where `training.lr` is not set; its source stands in the YAML."""
 
+    @property
+    def num_added_tokens(self) -> int:
+        """Tokens that the method adds to each text."""
+        return 0
+
     def faults(self) -> Iterator[Fault]:
         """What is wrong with these fields alone."""
         yield from ()
@@ -203,6 +208,104 @@ class Ia3MethodConfig(MethodConfig):
     own_roles: ClassVar[tuple[str, ...]] = ("k", "v", "down")
 
     name: str = "ia3"
+
+
+@dataclass(kw_only=True)
+class AdapterMethodConfig(MethodConfig):
+    """Bottleneck adapters; the LoRA paper's kinds H, L, P and D."""
+
+    bottleneck: int = 64
+    """Width of the narrow part."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from _at_least_one(self, "bottleneck", "the width of the narrow part; 8 to 64 are usual")
+
+
+@dataclass(kw_only=True)
+class HoulsbyMethodConfig(AdapterMethodConfig):
+    """After attention and after the feed-forward part (arXiv:1902.00751)."""
+
+    name: str = "adapter_h"
+
+
+@dataclass(kw_only=True)
+class LinMethodConfig(AdapterMethodConfig):
+    """After the feed-forward part, with a norm (arXiv:2004.03829)."""
+
+    name: str = "adapter_l"
+
+
+@dataclass(kw_only=True)
+class PfeifferMethodConfig(AdapterMethodConfig):
+    """At the end of each layer (arXiv:2005.00247)."""
+
+    name: str = "adapter_p"
+
+
+@dataclass(kw_only=True)
+class AdapterDropMethodConfig(AdapterMethodConfig):
+    """At the end of each layer but the first ones (arXiv:2010.11918)."""
+
+    name: str = "adapter_d"
+    num_dropped: int = 1
+    """Layers without an adapter, from the first one on; 0 is adapter_p."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from super().faults()
+        if self.num_dropped < 0:
+            yield Fault("method.num_dropped", f"{self.num_dropped} is below 0; 0 drops none")
+
+
+@dataclass(kw_only=True)
+class PrefixMethodConfig(MethodConfig):
+    """Trained tokens before the text (arXiv:2101.00190)."""
+
+    num_tokens: int = 16
+    """Tokens of the prefix."""
+
+    @property
+    def num_added_tokens(self) -> int:
+        """Those of the prefix."""
+        return self.num_tokens
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from _at_least_one(self, "num_tokens", "the number of trained tokens; 8 to 64 are usual")
+
+
+@dataclass(kw_only=True)
+class PrefixEmbedMethodConfig(PrefixMethodConfig):
+    """Their embeddings."""
+
+    name: str = "prefix_embed"
+
+
+@dataclass(kw_only=True)
+class PrefixLayerMethodConfig(PrefixMethodConfig):
+    """Their activations in every layer."""
+
+    name: str = "prefix_layer"
+
+
+@dataclass(kw_only=True)
+class LoraPrefixMethodConfig(PrefixMethodConfig, FusableMethodConfig):
+    """Trained tokens, and LoRA."""
+
+
+@dataclass(kw_only=True)
+class LoraPrefixEmbedMethodConfig(LoraPrefixMethodConfig):
+    """Embeddings of trained tokens, and LoRA."""
+
+    name: str = "lora_prefix_embed"
+
+
+@dataclass(kw_only=True)
+class LoraPrefixLayerMethodConfig(LoraPrefixMethodConfig):
+    """Activations of trained tokens in every layer, and LoRA."""
+
+    name: str = "lora_prefix_layer"
 
 
 def _at_least_one(config: MethodConfig, key: str, meaning: str) -> Iterator[Fault]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_bench.config import methods
-from lora_bench.config.methods import Bias
+from lora_bench.config.methods import Bias, MethodConfig
 from lora_bench.config.schema import RunConfig
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, role_biases
 from lora_bench.models.roles import role_faults
-from lora_bench.models.sizes import Architecture, model_type_of, num_layers, placement_faults
+from lora_bench.models.sizes import Architecture, max_tokens, model_type_of, num_layers, placement_faults
 
-_NEED_LAYERS = (methods.TopLayersMethodConfig,)
-"""Methods that have to know an architecture's layers, beyond the matrices that are placed."""
+SHORTEST_TEXT = 4
+"""Tokens that have to be left for a text."""
 
 
 def method_faults(config: RunConfig, architecture: Architecture) -> list[Fault]:
@@ -34,17 +34,27 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield from role_faults(model_type_of(architecture), method.own_roles)
     if isinstance(method, methods.BitFitMethodConfig) and not bias_parameters(architecture, config.task.kind):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
-    if isinstance(method, _NEED_LAYERS):
-        yield from _layer_faults(method, num_layers(architecture))
+    yield from _layer_faults(method, num_layers(architecture))
+    positions = max_tokens(architecture)
+    if positions is not None and method.num_added_tokens > positions - SHORTEST_TEXT:
+        yield Fault(
+            "method.num_tokens",
+            f"{method.num_added_tokens} leave no room for a text in the {positions} positions of the model",
+        )
     if config.lora is not None and config.lora.bias is not Bias.none:
         yield from _bias_faults(config, architecture)
 
 
-def _layer_faults(method: methods.TopLayersMethodConfig, available: int) -> Iterator[Fault]:
-    if method.num_layers > available:
+def _layer_faults(method: MethodConfig, available: int) -> Iterator[Fault]:
+    if isinstance(method, methods.TopLayersMethodConfig) and method.num_layers > available:
         yield Fault(
             "method.num_layers",
             f"{method.num_layers} is above the {available} layers of the model; use 1 to {available}",
+        )
+    if isinstance(method, methods.AdapterDropMethodConfig) and method.num_dropped >= available:
+        yield Fault(
+            "method.num_dropped",
+            f"{method.num_dropped} leaves none of the {available} layers an adapter; use 0 to {available - 1}",
         )
 
 

@@ -124,6 +124,18 @@ def layer_parameters(architecture: Architecture) -> int:
     return matrices + role_biases(architecture, list(shapes)) + norms + smaller.head_norms * head_dim
 
 
+def adapters(method: methods.AdapterMethodConfig, *, width: int, depth: int) -> int:
+    """Bottleneck adapters: 2 d m + m + d each, and 2 d for a norm of its own (LoRA, arXiv:2106.09685, 5.1)."""
+    each = 2 * width * method.bottleneck + method.bottleneck + width
+    if isinstance(method, methods.HoulsbyMethodConfig):
+        return depth * 2 * each
+    if isinstance(method, methods.LinMethodConfig):
+        return depth * (each + 2 * width)
+    if isinstance(method, methods.AdapterDropMethodConfig):
+        depth -= method.num_dropped
+    return depth * each
+
+
 def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
     """What the configured method trains, without the task head.
 
@@ -140,6 +152,12 @@ def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
         return num_layers(architecture) * (shapes["k"][1] + shapes["v"][1] + shapes["down"][0])
     if isinstance(method, methods.VeraMethodConfig):
         return _per_layer(config, architecture, lambda shape: method.r + shape[1])
+    if isinstance(method, methods.AdapterMethodConfig):
+        return adapters(method, width=hidden_size(architecture), depth=num_layers(architecture))
+    if isinstance(method, methods.PrefixMethodConfig):
+        in_every_layer = isinstance(method, methods.PrefixLayerMethodConfig | methods.LoraPrefixLayerMethodConfig)
+        count = method.num_tokens * hidden_size(architecture) * (num_layers(architecture) if in_every_layer else 1)
+        return count + (_low_rank(config, architecture, method) if method.uses_lora else 0)
     if method.uses_lora:
         return _low_rank(config, architecture, method)
     raise ConfigError([Fault("method", f"no closed form for what {method.name} trains")])

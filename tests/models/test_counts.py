@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lora_bench.config import methods
 from lora_bench.config.schema import TaskKind
-from lora_bench.models.counts import bias_parameters, layer_parameters
+from lora_bench.models.counts import adapters, bias_parameters, layer_parameters
 from lora_bench.models.heads import head_parameter_names
 from lora_bench.models.roles import find_layers
+from lora_bench.models.sizes import hidden_size, num_layers
 
 
 @pytest.mark.parametrize("kind", list(TaskKind))
@@ -43,3 +45,33 @@ def test_biases_of_the_large_deberta_are_those_of_its_network(model_config, load
     heads = set(head_parameter_names(net))
     biases = [value for name, value in net.named_parameters() if name.endswith(".bias") and name not in heads]
     assert bias_parameters(model.architecture, TaskKind.classification) == sum(value.numel() for value in biases)
+
+
+# LoRA (arXiv:2106.09685), tables 2 and 3, at the bottlenecks of its table 9 or those that give its numbers. Adapter^H
+# of GPT-2 M is printed as 11.09 M too, which no bottleneck gives (112 has 11.06 M); see results/LOG.md.
+PAPER_ADAPTERS = [
+    ("roberta-large", methods.PfeifferMethodConfig, 64, 3_171_840),
+    ("roberta-large", methods.PfeifferMethodConfig, 16, 811_392),
+    ("roberta-large", methods.HoulsbyMethodConfig, 64, 6_343_680),
+    ("roberta-large", methods.HoulsbyMethodConfig, 8, 835_968),
+    ("gpt2-medium", methods.LinMethodConfig, 6, 368_784),
+    ("gpt2-medium", methods.LinMethodConfig, 224, 11_089_152),
+    ("gpt2-large", methods.LinMethodConfig, 8, 875_808),
+    ("gpt2-large", methods.LinMethodConfig, 248, 23_002_848),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "bottleneck", "count"), PAPER_ADAPTERS)
+def test_adapters_of_the_paper(name, kind, bottleneck, count, model_config):
+    architecture = model_config(name).architecture
+    width, depth = hidden_size(architecture), num_layers(architecture)
+    assert adapters(kind(bottleneck=bottleneck, default_lr=1.0), width=width, depth=depth) == count
+
+
+def test_adapters_of_gpt3():
+    # Table 15: Adapter^H at 1, 4, 8, 16 and 64 has 7.1, 21.2, 40.1, 77.9 and 304.4 M; d = 12,288 in 96 layers.
+    counts = [
+        adapters(methods.HoulsbyMethodConfig(bottleneck=m, default_lr=1.0), width=12_288, depth=96)
+        for m in (1, 4, 8, 16, 64)
+    ]
+    assert [round(count / 1e6, 1) for count in counts] == [7.1, 21.2, 40.1, 77.9, 304.4]

@@ -24,8 +24,12 @@ from lora_bench.training.optimizer import build_optimizer
 
 ARCHITECTURES = ("bert", "roberta", "gpt2", "llama", "qwen2")
 SMALL = {
-    "vera": ["method.r=6"],
-    "top_layers": ["method.num_layers=1"],
+    "vera": ("method.r=6",),
+    "top_layers": ("method.num_layers=1",),
+    **dict.fromkeys(("adapter_h", "adapter_l", "adapter_p", "adapter_d"), ("method.bottleneck=3",)),
+    **dict.fromkeys(
+        ("prefix_embed", "prefix_layer", "lora_prefix_embed", "lora_prefix_layer"), ("method.num_tokens=3",)
+    ),
 }
 """What a method is told, so that a tiny network can carry it."""
 
@@ -34,7 +38,7 @@ SMALL = {
 def configure(method: str, *words: str) -> RunConfig:
     """A resolved configuration; resolved once per test process."""
     plain = ["model=tiny", f"method={method}", "placement=qv", "lora.r=2", "training.dropout=0", "tracking=none"]
-    return resolve(compose_config([*plain, "training.batch_size=4", *SMALL.get(method, []), *words]))
+    return resolve(compose_config([*plain, "training.batch_size=4", *SMALL.get(method, ()), *words]))
 
 
 def configured(method: str, architecture: str, *words: str) -> RunConfig:
