@@ -181,6 +181,63 @@ class OloraMethodConfig(FusableMethodConfig):
 
 
 @dataclass(kw_only=True)
+class EvaMethodConfig(FusableMethodConfig):
+    """LoRA that starts with what the matrices read, ranks shared out by it (EVA, arXiv:2410.07170)."""
+
+    sets_lora: ClassVar[Mapping[str, Any]] = {"init": LoraInit.by_method}
+
+    name: str = "eva"
+    rho: float = 2.0
+    """Most that a matrix gets, as a multiple of `lora.r`, 1 or more; 1 leaves all ranks equal."""
+    tau: float = 0.99
+    """Cosine between a direction and itself a batch later from which it counts as found, in (0, 1)."""
+    num_batches: int = 16
+    """Training batches that are looked at, over and over until directions are found."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        if not 1 <= self.rho < float("inf"):
+            yield Fault("method.rho", f"{self.rho} is below 1 or endless; 1 leaves all ranks equal, the paper takes 2")
+        if not 0 < self.tau < 1:
+            yield Fault("method.tau", f"{self.tau} is not in (0, 1); the paper takes 0.99")
+        yield from _at_least_one(self, "num_batches", "the number of training batches that are looked at")
+
+
+@dataclass(kw_only=True)
+class AdaLoraMethodConfig(LowRankMethodConfig):
+    """Ranks that move to where they help (AdaLoRA, arXiv:2303.10512); `lora.r` is their mean at the end."""
+
+    sets_lora: ClassVar[Mapping[str, Any]] = {"init": LoraInit.by_method}
+
+    name: str = "adalora"
+    start_factor: float = 1.5
+    """Rank at the start as a multiple of `lora.r`, above 1; rounded, and at least one more."""
+    start_part: float = 0.1
+    """Part of the steps before the first rank is dropped."""
+    final_part: float = 0.3
+    """Part of the steps after the last one was."""
+    every: int = 10
+    """Steps between decisions."""
+    orthogonality: float = 0.5
+    """Weight of the penalty that holds A and B near orthonormal; 0 disables."""
+
+    def init_rank(self, r: int) -> int:
+        """The rank of each matrix at the start."""
+        return max(r + 1, round(self.start_factor * r))
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        if not 1 < self.start_factor < float("inf"):
+            yield Fault("method.start_factor", f"{self.start_factor} is not above 1; the paper takes 1.5")
+        if self.start_part < 0 or self.final_part < 0 or self.start_part + self.final_part >= 1:
+            given = f"start_part {self.start_part} and final_part {self.final_part}"
+            yield Fault("method.final_part", f"{given} leave no steps between them; their sum has to be below 1")
+        yield from _at_least_one(self, "every", "the number of steps between decisions about ranks")
+        if not 0 <= self.orthogonality < float("inf"):
+            yield Fault("method.orthogonality", f"{self.orthogonality} is not 0 or above and finite; 0 disables it")
+
+
+@dataclass(kw_only=True)
 class VeraMethodConfig(MethodConfig):
     """Two trained vectors per matrix around random factors that all share (VeRA, arXiv:2310.11454)."""
 

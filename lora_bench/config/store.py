@@ -35,6 +35,8 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "base_dora": methods.DoraMethodConfig,
         "base_pissa": methods.PissaMethodConfig,
         "base_olora": methods.OloraMethodConfig,
+        "base_eva": methods.EvaMethodConfig,
+        "base_adalora": methods.AdaLoraMethodConfig,
         "base_vera": methods.VeraMethodConfig,
         "base_ia3": methods.Ia3MethodConfig,
         "base_adapter_h": methods.HoulsbyMethodConfig,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lora_bench.config.schema import RunConfig
+from lora_bench.methods.adalora import AdaLoraMethod
 from lora_bench.methods.adapter_d import AdapterDMethod
 from lora_bench.methods.adapter_h import AdapterHMethod
 from lora_bench.methods.adapter_l import AdapterLMethod
@@ -10,6 +11,7 @@ from lora_bench.methods.adapter_p import AdapterPMethod
 from lora_bench.methods.base import Layer, Method, Placed
 from lora_bench.methods.bitfit import BitFitMethod
 from lora_bench.methods.dora import DoraMethod
+from lora_bench.methods.eva import EvaMethod
 from lora_bench.methods.full import FullMethod
 from lora_bench.methods.ia3 import Ia3Method
 from lora_bench.methods.lora import LoraMethod
@@ -36,6 +38,8 @@ METHODS: dict[str, type[Method]] = {
     "dora": DoraMethod,
     "pissa": PissaMethod,
     "olora": OloraMethod,
+    "eva": EvaMethod,
+    "adalora": AdaLoraMethod,
     "vera": VeraMethod,
     "ia3": Ia3Method,
     "adapter_h": AdapterHMethod,

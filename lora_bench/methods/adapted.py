@@ -12,11 +12,13 @@ from peft import PeftConfig, PeftModel, TaskType, get_peft_model, set_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from lora_bench.methods.base import Method, Placed
 
 ADAPTER_FILE = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What PEFT writes before the names of a network's modules."""
 ORIGINAL_HEAD = ".original_module."
 """Where PEFT keeps an unused copy of the head."""
 
@@ -49,8 +51,16 @@ class AdaptedMethod(Method):
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter and the head, by name."""
+        self.load_tensors(net, load_file(folder / ADAPTER_FILE), folder)
+
+    def load_tensors(self, net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+        """Puts tensors that are called as in PEFT's file into the network.
+
+        Raises:
+            ValueError: If the network has no place for one.
+        """
         with quiet():
-            outcome = set_peft_model_state_dict(peft_model(net), load_file(folder / ADAPTER_FILE))
+            outcome = set_peft_model_state_dict(peft_model(net), tensors)
         if outcome.unexpected_keys:
             raise ValueError(f"{folder}: does not fit the model: unexpected {outcome.unexpected_keys[:3]}")
 
@@ -101,6 +111,8 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         # Conv1D stores its weight the other way round; PEFT sets fan_in_fan_out itself, and says so per layer.
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to", category=UserWarning)
+        # The network is in memory before it is adapted, so there is nothing to gain.
+        warnings.filterwarnings("ignore", message="lora with eva initialization", category=UserWarning)
         # VeRA's shared factors come from their seed again.
         warnings.filterwarnings("ignore", message="Specified to not (save|load) vera_A", category=UserWarning)
         yield

@@ -12,7 +12,7 @@ from torch import nn
 
 from lora_bench.config.methods import AlphaConvention, FusableMethodConfig, LoraInit
 from lora_bench.config.schema import LoraConfig, RunConfig
-from lora_bench.methods.adapted import AdaptedMethod, task_words
+from lora_bench.methods.adapted import PREFIX, AdaptedMethod, task_words
 from lora_bench.methods.base import Placed
 from lora_bench.methods.fused import fuse, unfuse
 
@@ -73,7 +73,7 @@ class LoraMethod(AdaptedMethod):
 def lora_layers(net: nn.Module) -> dict[str, Any]:
     """PEFT's LoRA layers over matrices, by the names of the modules that they replaced."""
     return {
-        name.removeprefix("base_model.model."): module
+        name.removeprefix(PREFIX): module
         for name, module in net.named_modules()
         if hasattr(module, "lora_A") and hasattr(module, "base_layer")
     }

@@ -29,6 +29,8 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     if config.placement is not None:
         # A rank above the smaller side of a matrix adds parameters and no freedom: B A has no higher rank.
         rank = config.lora.r if config.lora is not None else None
+        if rank is not None and isinstance(method, methods.AdaLoraMethodConfig):
+            rank = method.init_rank(rank)
         yield from placement_faults(architecture, roles=config.placement.roles, r=rank)
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)

@@ -137,7 +137,7 @@ def adapters(method: methods.AdapterMethodConfig, *, width: int, depth: int) -> 
 
 
 def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
-    """What the configured method trains, without the task head.
+    """What the configured method trains, without the task head; AdaLoRA and EVA at the ranks that they start with.
 
     Raises:
         ConfigError: If the architecture is unknown, or for full fine-tuning, which trains what the network has.
@@ -167,7 +167,11 @@ def _low_rank(config: RunConfig, architecture: Architecture, method: MethodConfi
     assert config.lora is not None, "resolve keeps both groups for these methods"
     assert config.placement is not None
     roles, r = config.placement.roles, config.lora.r
+    if isinstance(method, methods.AdaLoraMethodConfig):
+        r = method.init_rank(r)
     count = adapter_parameters(architecture, roles, r)
+    if isinstance(method, methods.AdaLoraMethodConfig):
+        count += _per_layer(config, architecture, lambda shape: r)
     if isinstance(method, methods.LoraFaMethodConfig):
         count -= _per_layer(config, architecture, lambda shape: r * shape[0])
     if isinstance(method, methods.DoraMethodConfig):

@@ -15,6 +15,7 @@ from support.method_cases import ARCHITECTURES, CASES, build_case
 
 from lora_bench.methods import METHODS
 from lora_bench.methods.base import is_below
+from lora_bench.methods.lora import lora_layers
 from lora_bench.models import trained_parameters
 
 TRAINED = {
@@ -25,6 +26,7 @@ TRAINED = {
     "dora": r"lora_[AB]|lora_magnitude_vector",
     "vera": r"vera_lambda_[bd]",
     "ia3": r"ia3_l",
+    "adalora": r"lora_[ABE]",
     **dict.fromkeys(("adapter_h", "adapter_l", "adapter_p", "adapter_d"), r"\.adapter\."),
     "prefix_embed": r"^prefix_embeddings$",
     "prefix_layer": r"^prefix_(embeddings|activations)$",
@@ -118,6 +120,10 @@ def test_counts_are_their_closed_form(build, method, architecture):
     assert head == sum(value.numel() for name, value in case.base.items() if is_below(name, case.placed.head_modules))
     if method == "full":
         assert counted == sum(parameter.numel() for parameter in case.net.parameters())
+    elif method == "eva":
+        layers = lora_layers(case.net).values()
+        assert sum(layer.r["default"] for layer in layers) == len(case.placed.target_modules) * case.config.lora.r
+        assert counted - head == sum(one.r["default"] * (one.in_features + one.out_features) for one in layers)
     else:
         assert counted - head == trained_parameters(case.config, case.config.model.architecture) > 0
 

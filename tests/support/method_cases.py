@@ -26,12 +26,13 @@ ARCHITECTURES = ("bert", "roberta", "gpt2", "llama", "qwen2")
 SMALL = {
     "vera": ("method.r=6",),
     "top_layers": ("method.num_layers=1",),
+    "adalora": ("training.max_steps=6", "method.every=2"),
     **dict.fromkeys(("adapter_h", "adapter_l", "adapter_p", "adapter_d"), ("method.bottleneck=3",)),
     **dict.fromkeys(
         ("prefix_embed", "prefix_layer", "lora_prefix_embed", "lora_prefix_layer"), ("method.num_tokens=3",)
     ),
 }
-"""What a method is told, so that a tiny network can carry it."""
+"""What a method is told, so that a tiny network can carry it, and four steps see what it does while training."""
 
 
 @functools.cache
