@@ -137,7 +137,8 @@ class _Run:
         config, cache = self.config, cache_folder(self.config)
         data = load_task(config.task)
         tokenizer = load_tokenizer(config.model, cache=cache)
-        positions = max_tokens(read_architecture(config.model))
+        architecture = read_architecture(config.model)
+        positions = max_tokens(architecture)
         room = config.task.max_length if positions is None else positions - config.method.num_added_tokens
         max_length = min(config.task.max_length, room)
         train, held_out = (

@@ -17,12 +17,18 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
 
     Called once, on the network as it was loaded.
     """
-    roles = list(config.placement.roles if config.placement is not None else config.method.own_roles)
+    placement = config.placement
+    roles = list(placement.roles if placement is not None else config.method.own_roles)
+    layers = find_layers(net)
+    chosen = placement.chosen_layers(len(layers)) if placement is not None else None
     present = roles_of(str(net.config.model_type))
-    split_fused(net, roles)
+    split_fused(net, roles, chosen)
+    by_role = {role: tuple(target_modules(net, [role], chosen)) for role in roles if role in present}
+    own_ranks = placement.rank.given() if placement is not None else {}
     return Placed(
-        target_modules=tuple(target_modules(net, roles)) if roles else (),
+        target_modules=tuple(target_modules(net, roles, chosen)) if roles else (),
         head_modules=tuple(head_modules(net)),
-        layers=tuple(Layer(*names) for names in find_layers(net)),
-        by_role={role: tuple(target_modules(net, [role])) for role in roles if role in present},
+        layers=tuple(Layer(*names) for names in layers),
+        by_role=by_role,
+        ranks={name: r for role, r in own_ranks.items() for name in by_role.get(role, ())},
     )

@@ -11,6 +11,7 @@ from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig, TaskConfig
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models import check_weights, method_faults, read_architecture
+from lora_bench.models.budget import settle_rank
 from lora_bench.tasks import check_task
 
 _TASK_FAULTS: dict[str, list[Fault]] = {}
@@ -56,7 +57,7 @@ def check_words(overrides: Sequence[str], *, is_sweep: bool) -> None:
     try:
         words = [first_value(word) for word in overrides if not {word, key_of(word)} & wrong]
         words = [word for word in words if "interval(" not in word]
-        check_built(lambda: resolve(compose_config(words)))
+        check_built(lambda: settle_rank(resolve(compose_config(words))))
     except ConfigError as err:
         faults.extend(err.faults)
     raise ConfigError(faults)
@@ -76,10 +77,11 @@ def _find_faults(config: RunConfig, known: Sequence[Fault] = ()) -> list[Fault]:
     """Further faults than those that are known; what a known one spoils is not looked at."""
     spoilt = {fault.key.split(".")[0] for fault in known}
     weight_faults = check_weights(config.model, kind=config.task.kind, cache=cache_folder(config))
+    is_model_readable = not weight_faults and "model" not in spoilt
     return [
         *([] if "task" in spoilt else _task_faults(config.task)),
         *([] if "model" in spoilt else weight_faults),
-        *_method_faults(config, is_model_readable=not weight_faults and "model" not in spoilt),
+        *([] if "placement" in spoilt else _method_faults(config, is_model_readable=is_model_readable)),
         *_folder_faults("paths.root", root_folder(config)),
         *_folder_faults("paths.cache", cache_folder(config)),
     ]

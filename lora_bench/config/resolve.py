@@ -19,12 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_bench.config.methods import LoraInit, MethodConfig
+from lora_bench.config.placement import PlacementConfig, is_recorded
 from lora_bench.config.schema import (
-    ADDED_LATER,
     INFRASTRUCTURE,
     FilesConfig,
     LoraConfig,
-    PlacementConfig,
     RunConfig,
     Source,
 )
@@ -46,6 +45,8 @@ def resolve(composed: DictConfig) -> RunConfig:
         key = getattr(err, "full_key", None) or "configuration"
         raise ConfigError([Fault(str(key), str(err).splitlines()[0])]) from err
     assert isinstance(config, RunConfig), "conf/config.yaml names base_run first"
+    if config.placement is not None:
+        config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
     if not config.method.uses_lora:
         config.lora = None
@@ -140,9 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def _recorded_keys(group: Any) -> Iterator[str]:
-    for entry in dataclasses.fields(group):
-        if entry.metadata != ADDED_LATER or getattr(group, entry.name) != entry.default:
-            yield entry.name
+    return (entry.name for entry in dataclasses.fields(group) if is_recorded(entry, getattr(group, entry.name)))
 
 
 def _fix_lora(lora: LoraConfig, method: MethodConfig) -> Iterator[Fault]:
@@ -167,6 +166,8 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
     yield from config.training.faults()
     yield from config.task.faults()
     yield from config.method.faults()
+    if config.placement is not None and config.method.uses_placement:
+        yield from config.placement.faults()
     if config.lora is not None:
         yield from config.lora.faults()
     if config.seed < 0:
@@ -209,8 +210,8 @@ def _placement_name(placement: PlacementConfig) -> str:
     """The named set with these roles, so that equal placements have one name; else the roles themselves."""
     for file in sorted((CONF_DIR / "placement").glob("*.yaml")):
         if yaml.safe_load(file.read_text(encoding="utf-8"))["roles"] == placement.roles:
-            return file.stem
-    return "+".join(placement.roles)
+            return file.stem + placement.differs()
+    return "+".join(placement.roles) + placement.differs()
 
 
 def _folder_digest(folder: Path) -> str | None:

@@ -16,10 +16,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from lora_bench.config.methods import AlphaConvention, Bias, LoraInit, MethodConfig
+from lora_bench.config.placement import ADDED_LATER, PlacementConfig
 from lora_bench.errors import Fault
-
-ADDED_LATER = {"added_later": True}
-"""Metadata of a field that older records lack: at its default it is left out of record and digest, so theirs stand."""
 
 
 class Source(Enum):
@@ -245,15 +243,6 @@ class LoraConfig:
             )
         if not 0 <= self.dropout < 1:
             yield Fault("lora.dropout", f"{self.dropout} is not in [0, 1); 0 disables it")
-
-
-@dataclass(kw_only=True)
-class PlacementConfig:
-    """Which matrices get an adapter, by role."""
-
-    name: str = MISSING
-    roles: list[str] = MISSING
-    """Any of q, k, v, o, up, gate, down; roles that the architecture lacks are left out of a named set."""
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from lora_bench.config import methods, schema
+from lora_bench.config import methods, placement, schema
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
@@ -48,7 +48,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "base_lora_prefix_embed": methods.LoraPrefixEmbedMethodConfig,
         "base_lora_prefix_layer": methods.LoraPrefixLayerMethodConfig,
     },
-    "placement": {"base_placement": schema.PlacementConfig},
+    "placement": {"base_placement": placement.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},
     "executor": {"base_executor": schema.ExecutorConfig},

@@ -44,6 +44,8 @@ class Placed:
     """Every layer, from the input on."""
     by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """`target_modules` by what they do in their layer."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Ranks of those whose rank is not `lora.r`."""
 
 
 class Method(ABC):

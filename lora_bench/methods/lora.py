@@ -20,13 +20,14 @@ REFERENCE_RANK = 8
 """Rank at which `alpha_convention: proportional` scales as `constant` does (PEFT's default rank)."""
 
 
-def lora_scaling(lora: LoraConfig) -> float:
-    """The factor on B A: alpha / r, alpha / 8 or alpha / sqrt(r), by the convention."""
+def lora_scaling(lora: LoraConfig, r: int | None = None) -> float:
+    """The factor on B A: alpha / r, alpha / 8 or alpha / sqrt(r), by the convention; `r` is `lora.r` if not given."""
+    r = lora.r if r is None else r
     if lora.alpha_convention is AlphaConvention.proportional:
         return lora.alpha / REFERENCE_RANK
     if lora.alpha_convention is AlphaConvention.rslora:
-        return float(lora.alpha / lora.r**0.5)
-    return lora.alpha / lora.r
+        return float(lora.alpha / r**0.5)
+    return lora.alpha / r
 
 
 class LoraMethod(AdaptedMethod):
@@ -56,18 +57,23 @@ class LoraMethod(AdaptedMethod):
 
     def peft_words(self, placed: Placed) -> dict[str, Any]:
         """The arguments of PEFT's configuration; what varies LoRA changes some."""
-        # PEFT knows alpha / r and alpha / sqrt(r); the third convention is the first with another alpha.
-        is_rslora = self.lora.alpha_convention is AlphaConvention.rslora
         return {
             "r": self.lora.r,
-            "lora_alpha": self.lora.alpha if is_rslora else lora_scaling(self.lora) * self.lora.r,
-            "use_rslora": is_rslora,
+            "lora_alpha": self._peft_alpha(self.lora.r),
+            "use_rslora": self.lora.alpha_convention is AlphaConvention.rslora,
+            "rank_pattern": dict(placed.ranks),
+            "alpha_pattern": {name: self._peft_alpha(r) for name, r in placed.ranks.items()},
             "lora_dropout": self.lora.dropout,
             "init_lora_weights": "gaussian" if self.lora.init is LoraInit.gaussian else True,
             "target_modules": list(placed.target_modules),
             "bias": self.lora.bias.value,
             **task_words(placed),
         }
+
+    def _peft_alpha(self, r: int) -> float:
+        """PEFT knows alpha / r and alpha / sqrt(r); the third convention is the first with another alpha."""
+        is_rslora = self.lora.alpha_convention is AlphaConvention.rslora
+        return self.lora.alpha if is_rslora else lora_scaling(self.lora, r) * r
 
 
 def lora_layers(net: nn.Module) -> dict[str, Any]:

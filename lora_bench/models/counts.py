@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lora_bench.config import methods
-from lora_bench.config.methods import Bias, MethodConfig
+from lora_bench.config.methods import Bias
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.roles import roles_of
 from lora_bench.models.sizes import (
     Architecture,
-    adapter_parameters,
     hidden_size,
     model_type_of,
     num_layers,
@@ -151,40 +150,52 @@ def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
         shapes = role_shapes(architecture)
         return num_layers(architecture) * (shapes["k"][1] + shapes["v"][1] + shapes["down"][0])
     if isinstance(method, methods.VeraMethodConfig):
-        return _per_layer(config, architecture, lambda shape: method.r + shape[1])
+        return _over_places(config, architecture, lambda shape, r: r + shape[1], r=method.r)
     if isinstance(method, methods.AdapterMethodConfig):
         return adapters(method, width=hidden_size(architecture), depth=num_layers(architecture))
     if isinstance(method, methods.PrefixMethodConfig):
         in_every_layer = isinstance(method, methods.PrefixLayerMethodConfig | methods.LoraPrefixLayerMethodConfig)
         count = method.num_tokens * hidden_size(architecture) * (num_layers(architecture) if in_every_layer else 1)
-        return count + (_low_rank(config, architecture, method) if method.uses_lora else 0)
+        return count + (_low_rank(config, architecture) if method.uses_lora else 0)
     if method.uses_lora:
-        return _low_rank(config, architecture, method)
+        return _low_rank(config, architecture)
     raise ConfigError([Fault("method", f"no closed form for what {method.name} trains")])
 
 
-def _low_rank(config: RunConfig, architecture: Architecture, method: MethodConfig) -> int:
+def low_rank_parameters(config: RunConfig, architecture: Architecture, *, r: int) -> int:
+    """What a method with the group `lora` trains at this rank, where no role has one of its own; no biases."""
+    method = config.method
+
+    def count(shape: tuple[int, int], rank: int) -> int:
+        inputs, outputs = shape
+        if isinstance(method, methods.LoraFaMethodConfig):
+            return rank * outputs
+        if isinstance(method, methods.AdaLoraMethodConfig):
+            start = method.init_rank(rank)
+            return start * (inputs + outputs + 1)
+        return rank * (inputs + outputs) + (outputs if isinstance(method, methods.DoraMethodConfig) else 0)
+
+    return _over_places(config, architecture, count, r=r)
+
+
+def _low_rank(config: RunConfig, architecture: Architecture) -> int:
     assert config.lora is not None, "resolve keeps both groups for these methods"
-    assert config.placement is not None
-    roles, r = config.placement.roles, config.lora.r
-    if isinstance(method, methods.AdaLoraMethodConfig):
-        r = method.init_rank(r)
-    count = adapter_parameters(architecture, roles, r)
-    if isinstance(method, methods.AdaLoraMethodConfig):
-        count += _per_layer(config, architecture, lambda shape: r)
-    if isinstance(method, methods.LoraFaMethodConfig):
-        count -= _per_layer(config, architecture, lambda shape: r * shape[0])
-    if isinstance(method, methods.DoraMethodConfig):
-        count += _per_layer(config, architecture, lambda shape: shape[1])
+    count = low_rank_parameters(config, architecture, r=config.lora.r)
     if config.lora.bias is Bias.all:
         count += bias_parameters(architecture, config.task.kind)
     if config.lora.bias is Bias.lora_only:
-        count += num_layers(architecture) * role_biases(architecture, roles)
+        assert config.placement is not None, "resolve keeps both groups for these methods"
+        depth = len(config.placement.chosen_layers(num_layers(architecture)))
+        count += depth * role_biases(architecture, config.placement.roles)
     return count
 
 
-def _per_layer(config: RunConfig, architecture: Architecture, count: Callable[[tuple[int, int]], int]) -> int:
-    """Sums over the placed matrices of all layers what `count` gives for (in, out) features."""
-    assert config.placement is not None, "only placed methods are counted so"
-    shapes = role_shapes(architecture)
-    return num_layers(architecture) * sum(count(shapes[role]) for role in set(config.placement.roles) & set(shapes))
+def _over_places(
+    config: RunConfig, architecture: Architecture, count: Callable[[tuple[int, int], int], int], *, r: int
+) -> int:
+    """Sums over the placed matrices what `count` gives for (in, out) features and a rank."""
+    placement = config.placement
+    assert placement is not None, "only placed methods are counted so"
+    shapes, own = role_shapes(architecture), placement.rank.given()
+    per_layer = sum(count(shapes[role], own.get(role, r)) for role in set(placement.roles) & set(shapes))
+    return len(placement.chosen_layers(num_layers(architecture))) * per_layer

@@ -51,12 +51,21 @@ class Family:
     has_sdpa: bool = True
     """Whether transformers offers `attention: sdpa` for it."""
 
-    def find(self, names: Iterable[str], paths: Iterable[str]) -> list[tuple[str, str]]:
-        """Every module name that ends in a layer and one of these paths, with that path, in order."""
-        wanted = set(paths)
-        pattern = re.compile(rf"(?:.*\.)?{re.escape(self.layers)}\.\d+\.(.+)")
+    def find(
+        self, names: Iterable[str], paths: Iterable[str], layers: Iterable[int] | None = None
+    ) -> list[tuple[str, str]]:
+        """Every module name that ends in a layer and one of these paths, with that path, in order.
+
+        `layers` are the numbers of those that count; None counts all.
+        """
+        wanted, numbers = set(paths), None if layers is None else set(layers)
+        pattern = re.compile(rf"(?:.*\.)?{re.escape(self.layers)}\.(\d+)\.(.+)")
         matches = ((name, pattern.fullmatch(name)) for name in names)
-        return [(name, match[1]) for name, match in matches if match and match[1] in wanted]
+        return [
+            (name, match[2])
+            for name, match in matches
+            if match and match[2] in wanted and (numbers is None or int(match[1]) in numbers)
+        ]
 
 
 _LLAMA = Family(
@@ -191,8 +200,8 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
     return []
 
 
-def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
-    """Full names of the modules that hold these roles, in the order of the network.
+def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
+    """Full names of the modules that hold these roles in these layers (None: all), in the order of the network.
 
     Called after `split.split_fused` and before adapters are put on.
 
@@ -207,7 +216,7 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
     family = FAMILIES[model_type]
     names = [name for name, _ in net.named_modules()]
     wanted = [family.paths[role] for role in roles if role in family.paths]
-    found = family.find(names, wanted)
+    found = family.find(names, wanted, layers)
     absent = sorted(set(wanted) - {path for _, path in found})
     if absent:
         raise ModelError(
