@@ -58,6 +58,8 @@ class MethodConfig:
     """Whether it reads the group `placement`."""
     own_roles: ClassVar[tuple[str, ...]] = ()
     """Roles that it is placed on whatever `placement` says."""
+    needs_bitsandbytes: ClassVar[bool] = False
+    """Whether the base is quantised by that package."""
     sets_lora: ClassVar[Mapping[str, Any]] = {}
     """Keys of `lora` that the method fixes, with its values; another choice than the default is refused."""
 
@@ -235,6 +237,30 @@ class AdaLoraMethodConfig(LowRankMethodConfig):
         yield from _at_least_one(self, "every", "the number of steps between decisions about ranks")
         if not 0 <= self.orthogonality < float("inf"):
             yield Fault("method.orthogonality", f"{self.orthogonality} is not 0 or above and finite; 0 disables it")
+
+
+@dataclass(kw_only=True)
+class QloraMethodConfig(LowRankMethodConfig):
+    """LoRA beside a base in four bits (QLoRA, arXiv:2305.14314); needs bitsandbytes."""
+
+    needs_bitsandbytes: ClassVar[bool] = True
+
+    name: str = "qlora"
+
+
+@dataclass(kw_only=True)
+class LoftqMethodConfig(QloraMethodConfig):
+    """QLoRA that starts with what rounding lost (LoftQ, arXiv:2310.08659)."""
+
+    sets_lora: ClassVar[Mapping[str, Any]] = {"init": LoraInit.by_method}
+
+    name: str = "loftq"
+    num_iterations: int = 5
+    """Turns of rounding and decomposing."""
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from _at_least_one(self, "num_iterations", "the number of turns of rounding and decomposing; 1 to 5")
 
 
 @dataclass(kw_only=True)

@@ -37,6 +37,8 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "base_olora": methods.OloraMethodConfig,
         "base_eva": methods.EvaMethodConfig,
         "base_adalora": methods.AdaLoraMethodConfig,
+        "base_qlora": methods.QloraMethodConfig,
+        "base_loftq": methods.LoftqMethodConfig,
         "base_vera": methods.VeraMethodConfig,
         "base_ia3": methods.Ia3MethodConfig,
         "base_adapter_h": methods.HoulsbyMethodConfig,

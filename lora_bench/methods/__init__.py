@@ -14,6 +14,7 @@ from lora_bench.methods.dora import DoraMethod
 from lora_bench.methods.eva import EvaMethod
 from lora_bench.methods.full import FullMethod
 from lora_bench.methods.ia3 import Ia3Method
+from lora_bench.methods.loftq import LoftqMethod
 from lora_bench.methods.lora import LoraMethod
 from lora_bench.methods.lora_fa import LoraFaMethod
 from lora_bench.methods.lora_plus import LoraPlusMethod
@@ -22,6 +23,7 @@ from lora_bench.methods.olora import OloraMethod
 from lora_bench.methods.pissa import PissaMethod
 from lora_bench.methods.prefix_embed import PrefixEmbedMethod
 from lora_bench.methods.prefix_layer import PrefixLayerMethod
+from lora_bench.methods.qlora import QloraMethod
 from lora_bench.methods.top_layers import TopLayersMethod
 from lora_bench.methods.vera import VeraMethod
 
@@ -40,6 +42,8 @@ METHODS: dict[str, type[Method]] = {
     "olora": OloraMethod,
     "eva": EvaMethod,
     "adalora": AdaLoraMethod,
+    "qlora": QloraMethod,
+    "loftq": LoftqMethod,
     "vera": VeraMethod,
     "ia3": Ia3Method,
     "adapter_h": AdapterHMethod,

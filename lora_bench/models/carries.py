@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 from lora_bench.config import methods
@@ -36,6 +37,9 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     method = config.method
     if config.placement is not None:
         yield from _placement_faults(config, config.placement, architecture)
+    if method.needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
+        instead = "run: pip install -e '.[quantised]', or use method=lora"
+        yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
     if isinstance(method, methods.BitFitMethodConfig) and not bias_parameters(architecture, config.task.kind):

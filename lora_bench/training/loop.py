@@ -242,7 +242,7 @@ class Loop:
 
     def _step_with_memory(self, step: int, micro_batches: list[dict[str, Tensor]]) -> tuple[float, float]:
         """The same step under a count of live bytes; the numbers it computes are the same."""
-        weights = [*self._job.net.parameters(), *self._job.net.buffers()]
+        weights = memory.weight_tensors(self._job.net)
         known = {id(weight) for weight in weights}
         own_masters = [master for master in self._masters.parameters if id(master) not in known]
         if self._backend.device.type == "cuda":
