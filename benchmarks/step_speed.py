@@ -134,12 +134,13 @@ def train_with_loop(
     roles = config.placement.roles if config.placement else []
     placed = Placed(tuple(target_modules(net, roles)) if roles else (), tuple(head_modules(net)))
     torch.manual_seed(config.seed)
-    net = build_method(config).apply(net, placed)
+    method = build_method(config)
+    net = method.apply(net, placed)
     with tempfile.TemporaryDirectory() as folder:
         job = TrainingJob(
-            net=net, training=config.training, kind=TaskKind.classification, split=texts.train, pad_id=texts.pad_id,
-            seed=config.seed, config_digest="", checkpoints=Path(folder), evaluate=dict, observer=NullObserver(),
-            stop_requested=stop_requested,
+            net=net, method=method, training=config.training, kind=TaskKind.classification, split=texts.train,
+            pad_id=texts.pad_id, seed=config.seed, config_digest="", checkpoints=Path(folder), evaluate=dict,
+            observer=NullObserver(), stop_requested=stop_requested,
         )  # fmt: skip
         loop = Loop(job, SingleBackend())
         wait_for_turn()

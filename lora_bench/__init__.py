@@ -1,5 +1,6 @@
 """lora_bench: what LoRA costs and what it gives, against full fine-tuning, on this model, task and machine."""
 
+import logging
 import os
 
 # The libraries below us report usage to their makers unless they are told not to; somebody who wants that says so.
@@ -11,5 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Threads that wait for each other sleep instead of spinning: the same speed on idle cores, and on cores that others
 # use as well a step that took 140 ms no longer takes 500. Read when torch is loaded, so it must be said before.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# PEFT imports bitsandbytes where it is installed, which says on standard error that it could fetch a faster kernel.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from lora_bench import rundir
 from lora_bench.config.resolve import config_digest, to_yaml
@@ -29,8 +31,10 @@ from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
 from lora_bench.summary import TORCH_DTYPES, Prepared, count_parameters, summarise_memory, summarise_timing
 from lora_bench.tasks import load_task
-from lora_bench.tasks.encode import encode
+from lora_bench.tasks.collate import collate
+from lora_bench.tasks.encode import EncodedSplit, encode
 from lora_bench.training.backends import SingleBackend
+from lora_bench.training.batches import BatchPlan
 from lora_bench.training.loop import Loop, Progress, TrainingJob
 from lora_bench.training.observer import NullObserver, Observer, Observers
 
@@ -134,7 +138,10 @@ class _Run:
         config, cache = self.config, cache_folder(self.config)
         data = load_task(config.task)
         tokenizer = load_tokenizer(config.model, cache=cache)
-        max_length = min(config.task.max_length, max_tokens(read_architecture(config.model)) or config.task.max_length)
+        architecture = read_architecture(config.model)
+        positions = max_tokens(architecture)
+        room = config.task.max_length if positions is None else positions - config.method.num_added_tokens
+        max_length = min(config.task.max_length, room)
         train, held_out = (
             encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache)
             for examples in (data.train, data.eval)
@@ -158,6 +165,8 @@ class _Run:
         placed = place(config, net)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
+        if method.needs_data:
+            method.see_data(net, _first_batches(config, train, pad_id=tokenizer.pad_token_id, device=device))
         return Prepared(
             net=net,
             method=method,
@@ -169,7 +178,11 @@ class _Run:
             load_s=time.perf_counter() - start,
             data_s=data_s,
             rss_bytes=memory.current_rss_bytes(),
-            notes=[*data.notes, *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation")))],
+            notes=[
+                *data.notes,
+                *method.notes,
+                *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation"))),
+            ],
         )
 
     def _job(self, prepared: Prepared, backend: SingleBackend) -> TrainingJob:
@@ -191,6 +204,7 @@ class _Run:
 
         return TrainingJob(
             net=prepared.net,
+            method=prepared.method,
             training=self.config.training,
             kind=prepared.data.kind,
             split=prepared.train,
@@ -243,6 +257,16 @@ class _Run:
             notes=list(prepared.notes) if prepared else [],
             error=progress.error,
         )
+
+
+def _first_batches(
+    config: RunConfig, split: EncodedSplit, *, pad_id: int, device: torch.device
+) -> Iterator[dict[str, Tensor]]:
+    """The batches of the run's own plan, as training will see them."""
+    plan = BatchPlan(split.lengths, batch_size=config.training.batch_size, seed=config.seed)
+    for step in itertools.count():
+        batch = collate(split, plan.batch(step), pad_id=pad_id, side="right")
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _note_items(run_dir: RunDir, step: int, evaluation: Evaluation) -> None:

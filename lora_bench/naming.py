@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lora_bench.config.resolve import config_digest
@@ -22,5 +23,6 @@ def run_name(config: RunConfig) -> str:
     """For people: model, task, method with placement and rank, seed; for programs: the digest's beginning."""
     method = config.method.name
     if config.lora is not None and config.placement is not None:
-        method += f"-{config.placement.name}-r{config.lora.r}"
+        placement = re.sub(r"[^\w+.]+", "-", config.placement.name)
+        method += f"-{placement}-r{config.lora.r}"
     return f"{config.model.name}-{config.task.name}-{method}-s{config.seed}-{config_digest(config)[:10]}"

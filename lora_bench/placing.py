@@ -5,15 +5,30 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from lora_bench.config.schema import RunConfig
-from lora_bench.methods import Placed
+from lora_bench.methods import Layer, Placed
 from lora_bench.models import target_modules
 from lora_bench.models.heads import head_modules
+from lora_bench.models.roles import find_layers, roles_of
 from lora_bench.models.split import split_fused
 
 
 def place(config: RunConfig, net: PreTrainedModel) -> Placed:
-    """Finds the placed matrices, with fused ones split where a role asks for a part of one."""
-    if config.placement is None:
-        return Placed((), tuple(head_modules(net)))
-    split_fused(net, config.placement.roles)
-    return Placed(tuple(target_modules(net, config.placement.roles)), tuple(head_modules(net)))
+    """Finds where the method goes; fused matrices are split where a role asks for a part of one.
+
+    Called once, on the network as it was loaded.
+    """
+    placement = config.placement
+    roles = list(placement.roles if placement is not None else config.method.own_roles)
+    layers = find_layers(net)
+    chosen = placement.chosen_layers(len(layers)) if placement is not None else None
+    present = roles_of(str(net.config.model_type))
+    split_fused(net, roles, chosen)
+    by_role = {role: tuple(target_modules(net, [role], chosen)) for role in roles if role in present}
+    own_ranks = placement.rank.given() if placement is not None else {}
+    return Placed(
+        target_modules=tuple(target_modules(net, roles, chosen)) if roles else (),
+        head_modules=tuple(head_modules(net)),
+        layers=tuple(Layer(*names) for names in layers),
+        by_role=by_role,
+        ranks={name: r for role, r in own_ranks.items() for name in by_role.get(role, ())},
+    )

@@ -10,7 +10,8 @@ from lora_bench.config.overrides import check_overrides, compose_config, first_v
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig, TaskConfig
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models import check_weights, placement_faults, read_architecture
+from lora_bench.models import check_weights, method_faults, read_architecture
+from lora_bench.models.budget import settle_rank
 from lora_bench.tasks import check_task
 
 _TASK_FAULTS: dict[str, list[Fault]] = {}
@@ -56,7 +57,7 @@ def check_words(overrides: Sequence[str], *, is_sweep: bool) -> None:
     try:
         words = [first_value(word) for word in overrides if not {word, key_of(word)} & wrong]
         words = [word for word in words if "interval(" not in word]
-        check_built(lambda: resolve(compose_config(words)))
+        check_built(lambda: settle_rank(resolve(compose_config(words))))
     except ConfigError as err:
         faults.extend(err.faults)
     raise ConfigError(faults)
@@ -76,10 +77,11 @@ def _find_faults(config: RunConfig, known: Sequence[Fault] = ()) -> list[Fault]:
     """Further faults than those that are known; what a known one spoils is not looked at."""
     spoilt = {fault.key.split(".")[0] for fault in known}
     weight_faults = check_weights(config.model, kind=config.task.kind, cache=cache_folder(config))
+    is_model_readable = not weight_faults and "model" not in spoilt
     return [
         *([] if "task" in spoilt else _task_faults(config.task)),
         *([] if "model" in spoilt else weight_faults),
-        *_placement_faults(config, is_model_readable=not weight_faults and "model" not in spoilt),
+        *([] if "placement" in spoilt else _method_faults(config, is_model_readable=is_model_readable)),
         *_folder_faults("paths.root", root_folder(config)),
         *_folder_faults("paths.cache", cache_folder(config)),
     ]
@@ -92,14 +94,11 @@ def _task_faults(task: TaskConfig) -> list[Fault]:
     return _TASK_FAULTS[key]
 
 
-def _placement_faults(config: RunConfig, *, is_model_readable: bool) -> list[Fault]:
-    """A rank above the smaller side of a matrix adds parameters and no freedom: the product BA has no higher rank."""
-    if config.placement is None:
-        return []
+def _method_faults(config: RunConfig, *, is_model_readable: bool) -> list[Fault]:
+    """What the architecture cannot carry of method and placement."""
     # Where the weights cannot be had, the numbers of the YAML still say what would be wrong with them.
     architecture = read_architecture(config.model) if is_model_readable else config.model.architecture
-    rank = config.lora.r if config.lora is not None else None
-    return placement_faults(architecture, roles=config.placement.roles, r=rank) if architecture else []
+    return method_faults(config, architecture) if architecture else []
 
 
 def _folder_faults(key: str, folder: Path) -> Iterator[Fault]:

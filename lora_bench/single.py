@@ -8,6 +8,7 @@ from rich.console import Console
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
 from lora_bench.errors import ConfigError, Fault, RunInterrupted
+from lora_bench.models.budget import settle_rank
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import check_built, root_folder
 from lora_bench.report import render_comparison
@@ -24,7 +25,7 @@ def run_single(composed: DictConfig) -> int:
         ConfigError: With every fault found before a weight was loaded.
     """
     console = Console()
-    config = check_built(lambda: resolve(composed))
+    config = check_built(lambda: settle_rank(resolve(composed)))
     if config.executor.name != "local":
         problem = f"{config.executor.name}, which carries out studies; add -m, or leave it out to run here"
         raise ConfigError([Fault("executor", problem)])

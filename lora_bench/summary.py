@@ -10,6 +10,7 @@ from torch import nn
 
 from lora_bench.config.schema import Dtype, RunConfig
 from lora_bench.measure import flops
+from lora_bench.measure.memory import num_values
 from lora_bench.measure.timing import summarise_steps
 from lora_bench.methods import Method, Placed
 from lora_bench.records import MemoryProfile, Sizes, Timing
@@ -46,7 +47,7 @@ def count_parameters(prepared: Prepared) -> Sizes:
     head = prepared.method.num_head(prepared.net, prepared.placed)
     return Sizes(
         total_parameters=sum(
-            parameter.numel()
+            num_values(parameter)
             for name, parameter in prepared.net.named_parameters()
             if ORIGINAL_HEAD not in name.split(".")
         ),

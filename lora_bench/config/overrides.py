@@ -23,6 +23,9 @@ from lora_bench.errors import ConfigError, Fault, suggest
 SYNONYMS = {"rank": "r", "learning_rate": "lr", "steps": "max_steps", "target_modules": "roles", "path": "folder"}
 """Words that other tools use for ours; the nearest name by its letters would not find them."""
 
+LISTS = ("placement.layers", "placement.roles")
+"""Keys whose value may be a list; without brackets it would be a sweep."""
+
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed configuration for these overrides, as `run.py` would see it, without running anything."""
@@ -44,10 +47,7 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
     parsed, faults = _parse(overrides)
     if not is_sweep:
         several = [item for item in parsed if item.is_sweep_override()]
-        faults.extend(
-            Fault(item.key_or_group, f"several values ({item.get_value_string()}) make a sweep; add -m")
-            for item in several
-        )
+        faults.extend(Fault(item.key_or_group, _explain_sweep(item)) for item in several)
         parsed = [item for item in parsed if item not in several]
     for item in [item for item in parsed if item.key_or_group == "sweeps"]:
         parsed.remove(item)
@@ -74,6 +74,12 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
         if all(found):
             faults.extend(found[0])
     return faults
+
+
+def _explain_sweep(item: Override) -> str:
+    values = item.get_value_string()
+    as_list = f", or write [{values}] for one list" if item.key_or_group in LISTS else ""
+    return f"several values ({values}) make a sweep; add -m{as_list}"
 
 
 def key_of(word: str) -> str:

@@ -18,7 +18,15 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_bench.config.schema import INFRASTRUCTURE, FilesConfig, FullMethodConfig, PlacementConfig, RunConfig, Source
+from lora_bench.config.methods import LoraInit, MethodConfig
+from lora_bench.config.placement import PlacementConfig, is_recorded
+from lora_bench.config.schema import (
+    INFRASTRUCTURE,
+    FilesConfig,
+    LoraConfig,
+    RunConfig,
+    Source,
+)
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices
 from lora_bench.errors import ConfigError, Fault, suggest
 
@@ -37,10 +45,15 @@ def resolve(composed: DictConfig) -> RunConfig:
         key = getattr(err, "full_key", None) or "configuration"
         raise ConfigError([Fault(str(key), str(err).splitlines()[0])]) from err
     assert isinstance(config, RunConfig), "conf/config.yaml names base_run first"
+    if config.placement is not None:
+        config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
-    if isinstance(config.method, FullMethodConfig):
+    if not config.method.uses_lora:
         config.lora = None
+    if not config.method.uses_placement:
         config.placement = None
+    if config.lora is not None:
+        faults += _fix_lora(config.lora, config.method)
     if config.placement is not None:
         # The order of roles and a role named twice change nothing.
         config.placement.roles = sorted(set(config.placement.roles), key=_role_order)
@@ -67,7 +80,7 @@ def plain_digest(plain: dict[str, Any]) -> str:
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain data: enums as users type them."""
-    plain = _plain(dataclasses.asdict(config))
+    plain = _plain(config)
     assert isinstance(plain, dict), "a dataclass becomes a dict"
     return plain
 
@@ -116,6 +129,8 @@ def _without_hydra(composed: DictConfig) -> DictConfig:
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {key: _plain(getattr(value, key)) for key in _recorded_keys(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
@@ -125,9 +140,34 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _recorded_keys(group: Any) -> Iterator[str]:
+    return (entry.name for entry in dataclasses.fields(group) if is_recorded(entry, getattr(group, entry.name)))
+
+
+def _fix_lora(lora: LoraConfig, method: MethodConfig) -> Iterator[Fault]:
+    """Sets what the method fixes, so that the record says it; refuses another choice than the default."""
+    for entry in dataclasses.fields(lora):
+        given = getattr(lora, entry.name)
+        fixed = method.sets_lora.get(entry.name)
+        if given is LoraInit.by_method and fixed is None:
+            yield Fault(
+                "lora.init", f"by_method is set by methods with a start of their own; method={method.name} has none"
+            )
+        elif fixed is not None and given not in (entry.default, fixed):
+            yield Fault(
+                f"lora.{entry.name}",
+                f"'{given.value}' does not go with method={method.name}, which sets it to {fixed.value}; leave it out",
+            )
+        elif fixed is not None:
+            setattr(lora, entry.name, fixed)
+
+
 def _group_faults(config: RunConfig) -> Iterator[Fault]:
     yield from config.training.faults()
     yield from config.task.faults()
+    yield from config.method.faults()
+    if config.placement is not None and config.method.uses_placement:
+        yield from config.placement.faults()
     if config.lora is not None:
         yield from config.lora.faults()
     if config.seed < 0:
@@ -170,8 +210,8 @@ def _placement_name(placement: PlacementConfig) -> str:
     """The named set with these roles, so that equal placements have one name; else the roles themselves."""
     for file in sorted((CONF_DIR / "placement").glob("*.yaml")):
         if yaml.safe_load(file.read_text(encoding="utf-8"))["roles"] == placement.roles:
-            return file.stem
-    return "+".join(placement.roles)
+            return file.stem + placement.differs()
+    return "+".join(placement.roles) + placement.differs()
 
 
 def _folder_digest(folder: Path) -> str | None:

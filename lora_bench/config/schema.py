@@ -15,6 +15,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from lora_bench.config.methods import AlphaConvention, Bias, LoraInit, MethodConfig
+from lora_bench.config.placement import ADDED_LATER, PlacementConfig
 from lora_bench.errors import Fault
 
 
@@ -47,26 +49,6 @@ class Schedule(Enum):
     linear = "linear"
     cosine = "cosine"
     constant = "constant"
-
-
-class AlphaConvention(Enum):
-    """What `lora.alpha` means; statements about rank and learning rate mean nothing without it."""
-
-    constant = "constant"
-    """The update is scaled by alpha / r (LoRA, arXiv:2106.09685)."""
-    proportional = "proportional"
-    """Alpha grows with the rank: the update is scaled by alpha / 8 at every rank."""
-    rslora = "rslora"
-    """The update is scaled by alpha / sqrt(r) (rsLoRA, arXiv:2312.03732)."""
-
-
-class LoraInit(Enum):
-    """How A is drawn; B is zero."""
-
-    kaiming = "kaiming"
-    """Uniform, as PEFT and loralib do (a = sqrt(5))."""
-    gaussian = "gaussian"
-    """Normal with standard deviation 1 / r, as the paper says."""
 
 
 @dataclass(kw_only=True)
@@ -237,31 +219,6 @@ class FilesConfig(GenerationTaskConfig):
 
 
 @dataclass(kw_only=True)
-class MethodConfig:
-    """What is trained."""
-
-    name: str = MISSING
-    default_lr: float = MISSING
-    """Peak learning rate where `training.lr` is not set; its source stands in the YAML."""
-
-
-@dataclass(kw_only=True)
-class LoraMethodConfig(MethodConfig):
-    """Low-rank adapters beside frozen weights (arXiv:2106.09685), through PEFT."""
-
-    name: str = "lora"
-    fused: bool = True
-    """Our fused forward and backward in place of PEFT's; same numbers to rounding, faster."""
-
-
-@dataclass(kw_only=True)
-class FullMethodConfig(MethodConfig):
-    """All weights."""
-
-    name: str = "full"
-
-
-@dataclass(kw_only=True)
 class LoraConfig:
     """LoRA's own words."""
 
@@ -273,6 +230,8 @@ class LoraConfig:
     dropout: float = 0.0
     """Dropout on the input of A, in [0, 1); 0 disables."""
     init: LoraInit = LoraInit.kaiming
+    bias: Bias = field(default=Bias.none, metadata=ADDED_LATER)
+    """Biases that are trained beside the adapters."""
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong with these fields alone."""
@@ -284,15 +243,6 @@ class LoraConfig:
             )
         if not 0 <= self.dropout < 1:
             yield Fault("lora.dropout", f"{self.dropout} is not in [0, 1); 0 disables it")
-
-
-@dataclass(kw_only=True)
-class PlacementConfig:
-    """Which matrices get an adapter, by role."""
-
-    name: str = MISSING
-    roles: list[str] = MISSING
-    """Any of q, k, v, o, up, gate, down; roles that the architecture lacks are left out of a named set."""
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from lora_bench.config import schema
+from lora_bench.config import methods, placement, schema
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
@@ -24,8 +24,33 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "base_arithmetic": schema.ArithmeticConfig,
         "base_files": schema.FilesConfig,
     },
-    "method": {"base_lora": schema.LoraMethodConfig, "base_full": schema.FullMethodConfig},
-    "placement": {"base_placement": schema.PlacementConfig},
+    "method": {
+        "base_full": methods.FullMethodConfig,
+        "base_bitfit": methods.BitFitMethodConfig,
+        "base_top_layers": methods.TopLayersMethodConfig,
+        "base_lora": methods.LoraMethodConfig,
+        "base_rslora": methods.RsLoraMethodConfig,
+        "base_lora_plus": methods.LoraPlusMethodConfig,
+        "base_lora_fa": methods.LoraFaMethodConfig,
+        "base_dora": methods.DoraMethodConfig,
+        "base_pissa": methods.PissaMethodConfig,
+        "base_olora": methods.OloraMethodConfig,
+        "base_eva": methods.EvaMethodConfig,
+        "base_adalora": methods.AdaLoraMethodConfig,
+        "base_qlora": methods.QloraMethodConfig,
+        "base_loftq": methods.LoftqMethodConfig,
+        "base_vera": methods.VeraMethodConfig,
+        "base_ia3": methods.Ia3MethodConfig,
+        "base_adapter_h": methods.HoulsbyMethodConfig,
+        "base_adapter_l": methods.LinMethodConfig,
+        "base_adapter_p": methods.PfeifferMethodConfig,
+        "base_adapter_d": methods.AdapterDropMethodConfig,
+        "base_prefix_embed": methods.PrefixEmbedMethodConfig,
+        "base_prefix_layer": methods.PrefixLayerMethodConfig,
+        "base_lora_prefix_embed": methods.LoraPrefixEmbedMethodConfig,
+        "base_lora_prefix_layer": methods.LoraPrefixLayerMethodConfig,
+    },
+    "placement": {"base_placement": placement.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},
     "executor": {"base_executor": schema.ExecutorConfig, "base_slurm": schema.SlurmExecutorConfig},

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lora_bench.errors import MeasurementError
+from lora_bench.measure.memory import num_values
 
 
 def matrix_parameters(net: nn.Module, *, per_sequence: Sequence[str] = ()) -> tuple[int, int]:
@@ -31,7 +32,7 @@ def matrix_parameters(net: nn.Module, *, per_sequence: Sequence[str] = ()) -> tu
         # A tied unembedding is a product as well as a look-up.
         if parameter.dim() < 2 or (id(parameter) in lookups and id(parameter) not in products):
             continue
-        total += parameter.numel()
+        total += num_values(parameter)
         trained += parameter.numel() if parameter.requires_grad else 0
     return total, trained
 

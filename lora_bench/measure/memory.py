@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -35,6 +35,21 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the distinct storages behind these tensors; a view costs nothing."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
+
+
+def weight_tensors(net: nn.Module) -> list[Tensor]:
+    """Parameters, buffers, and the scales of weights that bitsandbytes has packed into four bits."""
+    tensors = [*net.parameters(), *net.buffers()]
+    states = [getattr(tensor, "quant_state", None) for tensor in tensors]
+    states += [getattr(state, "state2", None) for state in states]
+    parts = (getattr(state, part, None) for state in states for part in ("absmax", "code", "offset"))
+    return [*tensors, *(part for part in parts if isinstance(part, Tensor))]
+
+
+def num_values(parameter: Tensor) -> int:
+    """Numbers that a parameter stands for: packed into four bits, two are kept in one byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its modes

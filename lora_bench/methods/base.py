@@ -1,4 +1,4 @@
-"""The contract of a method: what is trained, what is saved, how it merges, which parameters count.
+"""The contract of a method: what is trained, what is saved, how it merges, what it does while training.
 
 A method is one file here, one YAML in `conf/method/` and one line in the table in `__init__.py`; the contract
 tests then cover it. The shortest valid implementation is `full.py`.
@@ -7,13 +7,29 @@ tests then cover it. The shortest valid implementation is `full.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lora_bench.config.schema import RunConfig
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The modules of one layer that methods put something at, by their full names in the loaded model."""
+
+    name: str
+    attention_out: str
+    """The matrix that writes what attention found into the residual stream (the role o)."""
+    mlp_out: str
+    """The same of the feed-forward part (the role down)."""
+    last_norm: str | None
+    """The norm over the sum that ends the layer; None where norms come before the parts and the sum itself ends it."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +40,33 @@ class Placed:
     """Matrices that the placement names; fused ones have been split."""
     head_modules: tuple[str, ...]
     """The task head, trained by every method and counted apart; empty for a language model."""
+    layers: tuple[Layer, ...] = ()
+    """Every layer, from the input on."""
+    by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """`target_modules` by what they do in their layer."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Ranks of those whose rank is not `lora.r`."""
 
 
 class Method(ABC):
     """One way of adapting a pretrained model.
 
     `apply` is called once, by `run_benchmark`, on every process, after the weights were loaded and before
-    they are moved or wrapped; everything else is called on the network that it returned.
+    they are moved or wrapped; `see_data` next, where `needs_data`; everything else is called on the network that
+    `apply` returned.
+
+    Attributes:
+        notes: What a reader of the result must know about how the method started and went.
     """
+
+    changes_base: ClassVar[bool] = False
+    """Whether weights of the base that are not trained are other ones afterwards (moved into the adapter, rounded)."""
+    needs_data: ClassVar[bool] = False
+    """Whether `see_data` has to be called before training."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+        self.notes: list[str] = []
 
     @abstractmethod
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
@@ -51,6 +83,30 @@ class Method(ABC):
     @abstractmethod
     def merge(self, net: nn.Module) -> nn.Module | None:
         """A plain model with the same outputs, or None for a method that cannot merge. Uses `net` up."""
+
+    def see_data(self, net: nn.Module, batches: Iterator[Batch]) -> None:
+        """Looks at training batches (endless, of `input_ids`, `attention_mask`, `labels`) before the first step."""
+        return None
+
+    def lr_factor(self, name: str) -> float:
+        """The rate of a trained parameter as a multiple of the run's."""
+        return 1.0
+
+    def penalty(self, net: nn.Module) -> Tensor | None:
+        """What is added to the loss once per step; in no reported loss."""
+        return None
+
+    def after_step(self, net: nn.Module, step: int) -> None:
+        """Called after each update, while its gradients are there; steps count from 1."""
+        return None
+
+    def training_state(self) -> dict[str, Tensor]:
+        """What a resume needs beside trained parameters and optimiser."""
+        return {}
+
+    def restore_training_state(self, net: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `training_state`."""
+        return None
 
     def trained(self, net: nn.Module) -> dict[str, Tensor]:
         """The trained parameters by name, in the order of the network."""

@@ -41,7 +41,9 @@ class _LoraProduct(torch.autograd.Function):
         b_OR = lora_b_OR.to(weight_OI.dtype)
         z_NR = linear(dropped_NI, scaled_a_RI)
         y_NO = linear(x_NI, weight_OI, bias_O).addmm_(z_NR, b_OR.t())
-        ctx.save_for_backward(dropped_NI, z_NR, weight_OI, scaled_a_RI, b_OR)
+        # The input serves the gradient of A alone; LoRA-FA, whose A is frozen, keeps nothing of its width.
+        kept_NI = dropped_NI if ctx.needs_input_grad[4] else None
+        ctx.save_for_backward(kept_NI, z_NR, weight_OI, scaled_a_RI, b_OR)
         ctx.is_dropped, ctx.scaling, ctx.adapter_dtype = dropped is not None, scaling, lora_a_RI.dtype
         return y_NO.view(*x.shape[:-1], y_NO.shape[-1])
 
@@ -53,7 +55,8 @@ class _LoraProduct(torch.autograd.Function):
         grad_NO = grad.reshape(-1, grad.shape[-1])
         rows = _rows_with_gradient(grad_NO)
         if rows is not None:
-            grad_NO, z_NR, dropped_NI = grad_NO[rows], z_NR[rows], dropped_NI[rows]
+            grad_NO, z_NR = grad_NO[rows], z_NR[rows]
+            dropped_NI = dropped_NI[rows] if need_a else None
         grad_z_NR = grad_NO @ b_OR
         grad_x = grad_dropped = grad_a = grad_b = None
         if need_x:

@@ -44,17 +44,28 @@ class Family:
     """Role to module, relative to a layer."""
     fused: Mapping[str, Fused] = field(default_factory=dict)
     """Modules that hold several roles, relative to a layer."""
+    last_norm: str | None = None
+    """The norm that ends a layer, relative to it, where norms come after the parts; else None."""
     is_encoder: bool = False
     """Encoders classify and cannot generate."""
     has_sdpa: bool = True
     """Whether transformers offers `attention: sdpa` for it."""
 
-    def find(self, names: Iterable[str], paths: Iterable[str]) -> list[tuple[str, str]]:
-        """Every module name that ends in a layer and one of these paths, with that path, in order."""
-        wanted = set(paths)
-        pattern = re.compile(rf"(?:.*\.)?{re.escape(self.layers)}\.\d+\.(.+)")
+    def find(
+        self, names: Iterable[str], paths: Iterable[str], layers: Iterable[int] | None = None
+    ) -> list[tuple[str, str]]:
+        """Every module name that ends in a layer and one of these paths, with that path, in order.
+
+        `layers` are the numbers of those that count; None counts all.
+        """
+        wanted, numbers = set(paths), None if layers is None else set(layers)
+        pattern = re.compile(rf"(?:.*\.)?{re.escape(self.layers)}\.(\d+)\.(.+)")
         matches = ((name, pattern.fullmatch(name)) for name in names)
-        return [(name, match[1]) for name, match in matches if match and match[1] in wanted]
+        return [
+            (name, match[2])
+            for name, match in matches
+            if match and match[2] in wanted and (numbers is None or int(match[1]) in numbers)
+        ]
 
 
 _LLAMA = Family(
@@ -79,6 +90,7 @@ _BERT = Family(
         "up": "intermediate.dense",
         "down": "output.dense",
     },
+    last_norm="output.LayerNorm",
     is_encoder=True,
 )
 
@@ -93,6 +105,7 @@ FAMILIES: Mapping[str, Family] = {
             "k": "attention.self.key_proj",
             "v": "attention.self.value_proj",
         },
+        last_norm="output.LayerNorm",
         is_encoder=True,
         has_sdpa=False,
     ),
@@ -187,8 +200,8 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
     return []
 
 
-def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
-    """Full names of the modules that hold these roles, in the order of the network.
+def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
+    """Full names of the modules that hold these roles in these layers (None: all), in the order of the network.
 
     Called after `split.split_fused` and before adapters are put on.
 
@@ -203,7 +216,7 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
     family = FAMILIES[model_type]
     names = [name for name, _ in net.named_modules()]
     wanted = [family.paths[role] for role in roles if role in family.paths]
-    found = family.find(names, wanted)
+    found = family.find(names, wanted, layers)
     absent = sorted(set(wanted) - {path for _, path in found})
     if absent:
         raise ModelError(
@@ -211,6 +224,23 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
             f"split_fused(net, roles) comes before target_modules, and adapters come after it"
         )
     return [name for name, _ in found]
+
+
+def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
+    """Every layer: its name, those of the matrices o and down, and of the norm that ends it, if one does.
+
+    Empty for an architecture whose layers are not known.
+    """
+    family = FAMILIES.get(str(net.config.model_type))
+    if family is None:
+        return []
+    pattern = re.compile(rf"(?:.*\.)?{re.escape(family.layers)}\.\d+")
+    names = [name for name, _ in net.named_modules() if pattern.fullmatch(name)]
+    last_norm = f".{family.last_norm}" if family.last_norm else None
+    return [
+        (name, f"{name}.{family.paths['o']}", f"{name}.{family.paths['down']}", last_norm and name + last_norm)
+        for name in names
+    ]
 
 
 def _explain_unknown(role: str) -> str:

@@ -72,6 +72,11 @@ def num_layers(architecture: Architecture) -> int:
     return _number(architecture, _KEYS.get(model_type_of(architecture), _Keys()).layers)
 
 
+def hidden_size(architecture: Architecture) -> int:
+    """Width of the residual stream."""
+    return _number(architecture, _KEYS.get(model_type_of(architecture), _Keys()).hidden)
+
+
 def max_tokens(architecture: Architecture) -> int | None:
     """Longest sequence that the architecture has positions for, in tokens; None where it does not say."""
     model_type = architecture.get("model_type", "")

@@ -88,8 +88,8 @@ class SplitLinear(nn.Module):
         return torch.stack([torch.unflatten(part, 0, (-1, self.head_dim)) for part in parts], dim=1).flatten(0, 2)
 
 
-def split_fused(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
-    """Splits every matrix that holds one of these roles beside others; returns their module names.
+def split_fused(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
+    """Splits every matrix of these layers (None: all) that holds one of these roles beside others; returns their names.
 
     Called before adapters are put on. Matrices that hold none of the roles stay as they are, and so does a
     network without fused matrices. The number of parameters does not change.
@@ -99,7 +99,7 @@ def split_fused(net: PreTrainedModel, roles: Sequence[str]) -> list[str]:
         return []
     needed = {path: fused for path, fused in family.fused.items() if set(fused.roles) & set(roles)}
     names = [name for name, module in net.named_modules() if not isinstance(module, SplitLinear)]
-    found = family.find(names, needed)
+    found = family.find(names, needed, layers)
     shapes = role_shapes(net.config.to_dict())
     for name, path in found:
         fused = needed[path]

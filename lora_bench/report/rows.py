@@ -21,7 +21,33 @@ ALWAYS_SHOWN = ("method.name", "placement.name", "lora.r", "training.lr")
 NEVER_SHOWN = ("method.default_lr", "placement.roles")
 """Follow from those."""
 
-METHOD_LABELS = {"lora": "LoRA", "full": "full fine-tuning"}
+METHOD_LABELS = {
+    "full": "full fine-tuning",
+    "bitfit": "BitFit",
+    "top_layers": "top layers",
+    "lora": "LoRA",
+    "rslora": "rsLoRA",
+    "lora_plus": "LoRA+",
+    "lora_fa": "LoRA-FA",
+    "dora": "DoRA",
+    "pissa": "PiSSA",
+    "olora": "OLoRA",
+    "adalora": "AdaLoRA",
+    "eva": "EVA",
+    "vera": "VeRA",
+    "ia3": "(IA)³",
+    "qlora": "QLoRA",
+    "loftq": "LoftQ",
+    "prefix_embed": "prefix, embeddings",
+    "prefix_layer": "prefix, every layer",
+    "lora_prefix_embed": "LoRA + prefix, embeddings",
+    "lora_prefix_layer": "LoRA + prefix, every layer",
+    "adapter_h": "adapters (Houlsby)",
+    "adapter_l": "adapters (Lin)",
+    "adapter_p": "adapters (Pfeiffer)",
+    "adapter_d": "adapters (AdapterDrop)",
+}
+"""What a method is called for people; its own name where nothing stands here."""
 
 COSTS: dict[str, Callable[[RunResult], float | None]] = {
     "trainable_parameters": lambda result: result.sizes.trainable_parameters if result.sizes else None,

@@ -20,6 +20,7 @@ from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
 from lora_bench.config.store import group_names
 from lora_bench.errors import ConfigError, Fault
+from lora_bench.models.budget import settle_rank
 
 
 def compose_run(words: Sequence[str]) -> RunConfig:
@@ -36,7 +37,7 @@ def compose_run(words: Sequence[str]) -> RunConfig:
             OmegaConf.update(tree, item.key_or_group, item.value(), merge=True)
         except OmegaConfBaseException as err:
             raise ConfigError([Fault(item.key_or_group, str(err).splitlines()[0])]) from err
-    return resolve(tree)
+    return settle_rank(resolve(tree))
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:

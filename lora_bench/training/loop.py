@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lora_bench.config.schema import TaskKind, TrainingConfig
 from lora_bench.errors import RunInterrupted
 from lora_bench.measure import memory
+from lora_bench.methods import Method
 from lora_bench.tasks.collate import collate
 from lora_bench.tasks.encode import EncodedSplit
 from lora_bench.training import checkpoint
@@ -32,6 +33,8 @@ from lora_bench.training.precision import MasterWeights
 
 MEMORY_SEARCH_STEPS = 1000
 """Steps among which the one with the largest padded batch is looked for."""
+OF_METHOD = "method."
+"""Before the names of what the method itself keeps in a checkpoint."""
 
 
 @dataclass
@@ -59,6 +62,8 @@ class TrainingJob:
     """What a loop works on."""
 
     net: nn.Module
+    method: Method
+    """What made `net` trainable; it may take part in each step."""
     training: TrainingConfig
     kind: TaskKind
     split: EncodedSplit
@@ -80,9 +85,10 @@ class Loop:
         self._backend = backend
         self._plan = BatchPlan(job.split.lengths, batch_size=job.training.batch_size, seed=job.seed)
         self._masters = MasterWeights([p for p in job.net.parameters() if p.requires_grad])
-        self._raw_optimizer = build_optimizer(self._masters.parameters, job.training)
-        self._net, self._optimizer = backend.prepare(job.net, self._raw_optimizer)
         self._names = [name for name, p in job.net.named_parameters() if p.requires_grad]
+        factors = [job.method.lr_factor(name) for name in self._names]
+        self._raw_optimizer = build_optimizer(self._masters.parameters, job.training, lr_factors=factors)
+        self._net, self._optimizer = backend.prepare(job.net, self._raw_optimizer)
         self._memory_step = self._largest_step()
         self._has_evaluated = False
         self.progress = Progress()
@@ -124,6 +130,7 @@ class Loop:
         """Writes the state as it stands; returns the checkpoint's folder."""
         tensors = {f"trained.{name}": p.detach() for name, p in zip(self._names, self._masters.parameters, strict=True)}
         tensors |= checkpoint.optimizer_tensors(self._raw_optimizer) | checkpoint.generator_tensors()
+        tensors |= {f"{OF_METHOD}{name}": value for name, value in self._job.method.training_state().items()}
         state = checkpoint.TrainingState(self.progress.steps, tensors, vars(self.progress).copy())
         path = checkpoint.save_checkpoint(self._job.checkpoints, state, config_digest=self._job.config_digest)
         self._job.observer.on_checkpoint(self.progress.steps)
@@ -218,12 +225,16 @@ class Loop:
             self._backend.backward(loss)
             self._masters.collect_gradients()
             total += loss.detach()
+        if (penalty := self._job.method.penalty(self._job.net)) is not None:
+            self._backend.backward(penalty)
+            self._masters.collect_gradients()
         if watch is not None:
             watch.after_backward()
         norm = self._backend.clip(self._masters.parameters, training.max_grad_norm)
         if math.isfinite(loss_value := float(total)) and math.isfinite(norm_value := float(norm)):
             set_learning_rate(self._raw_optimizer, learning_rate(step, training))
             self._optimizer.step()
+            self._job.method.after_step(self._job.net, step + 1)
             self._optimizer.zero_grad(set_to_none=True)
             self._masters.publish()
             return loss_value, norm_value
@@ -231,7 +242,7 @@ class Loop:
 
     def _step_with_memory(self, step: int, micro_batches: list[dict[str, Tensor]]) -> tuple[float, float]:
         """The same step under a count of live bytes; the numbers it computes are the same."""
-        weights = [*self._job.net.parameters(), *self._job.net.buffers()]
+        weights = memory.weight_tensors(self._job.net)
         known = {id(weight) for weight in weights}
         own_masters = [master for master in self._masters.parameters if id(master) not in known]
         if self._backend.device.type == "cuda":
@@ -320,6 +331,10 @@ class Loop:
         self._masters.publish()
         checkpoint.restore_optimizer(self._raw_optimizer, state.tensors)
         checkpoint.restore_generators(state.tensors)
+        own = {
+            name.removeprefix(OF_METHOD): value for name, value in state.tensors.items() if name.startswith(OF_METHOD)
+        }
+        self._job.method.restore_training_state(self._job.net, own)
         self.progress = Progress(**state.scalars)
         # As at the start, the first steps are slow: memory is allocated and kernels are chosen anew.
         cold = range(state.step, state.step + self._job.training.warmup_timing_steps)

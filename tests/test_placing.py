@@ -1,0 +1,101 @@
+"""Oracles: PEFT's own layers in the network, and their count."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.method_cases import build_case, configured
+
+from lora_bench.methods.lora import lora_layers
+from lora_bench.models import method_faults, trained_parameters
+from lora_bench.models.budget import budget_note, budget_rank
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
+def test_roles_have_their_own_ranks_and_scales(architecture, tmp_path):
+    words = ("placement=qv", "lora.r=2", "placement.rank.q=8", "lora.alpha=16")
+    case = build_case("lora", architecture, *words, folder=tmp_path)
+    found = {name: (layer.r["default"], layer.scaling["default"]) for name, layer in lora_layers(case.net).items()}
+    assert {found[name] for name in case.placed.by_role["q"]} == {(8, 2.0)}
+    assert {found[name] for name in case.placed.by_role["v"]} == {(2, 8.0)}
+    numbers = sum(value.numel() for name, value in case.method.trained(case.net).items() if "lora_" in name)
+    assert numbers == trained_parameters(case.config, case.config.model.architecture)
+
+
+def test_a_constant_scale_holds_for_every_rank(tmp_path):
+    words = ("lora.r=2", "placement.rank.q=8", "lora.alpha_convention=proportional", "lora.alpha=16")
+    case = build_case("lora", "bert", *words, folder=tmp_path)
+    assert {layer.scaling["default"] for layer in lora_layers(case.net).values()} == {2.0}
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "vera", "lora_fa", "pissa", "lora_prefix_layer"])
+@pytest.mark.parametrize("architecture", ["roberta", "gpt2"])
+def test_layers_are_the_chosen_ones(method, architecture, tmp_path):
+    case = build_case(method, architecture, "placement.layers=last:1", folder=tmp_path)
+    assert case.placed.target_modules
+    assert all(".1." in name for name in case.placed.target_modules)
+    own = [name for name in case.method.trained(case.net) if "lora_" in name or "vera_" in name]
+    assert own
+    assert all(".1." in name for name in own)
+    head = case.method.num_head(case.net, case.placed)
+    counted = sum(value.numel() for value in case.method.trained(case.net).values())
+    assert counted - head == trained_parameters(case.config, case.config.model.architecture)
+
+
+def test_mixed_ranks_are_saved_loaded_and_merged(tmp_path):
+    words = ("placement=all", "placement.rank.down=5", "placement.layers=[1]")
+    case = build_case("lora", "gpt2", *words, folder=tmp_path)
+    case.train()
+    expected = case.logits()
+    case.method.save(case.net, tmp_path / "weights")
+    fresh = build_case("lora", "gpt2", *words, folder=tmp_path, seed=1)
+    fresh.method.load(fresh.net, tmp_path / "weights")
+    assert torch.equal(fresh.logits(), expected)
+    torch.testing.assert_close(case.logits(case.method.merge(case.net)), expected, rtol=3e-5, atol=3e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "lora_fa", "adalora"])
+@pytest.mark.parametrize("budget", [300, 1000, 1700])
+def test_a_budget_gives_the_closest_rank(method, budget):
+    config = configured(method, "bert", "placement=all", f"placement.budget={budget}")
+    architecture = config.model.architecture
+    chosen = budget_rank(config, architecture)
+
+    def count(r):
+        config.lora.r = r
+        return trained_parameters(config, architecture)
+
+    assert abs(count(chosen) - budget) == min(abs(count(r) - budget) for r in range(1, 33))
+
+
+def test_how_close_a_budget_was_met_is_told():
+    config = configured("lora", "bert", "placement=q", "placement.budget=1000")
+    config.lora.r = budget_rank(config, config.model.architecture)
+    assert config.lora.r == 8
+    assert budget_note(config, config.model.architecture) == [
+        "budget of 1,000 parameters: rank 8 has 1,024, 2.4% above"
+    ]
+    assert budget_note(configured("lora", "bert"), config.model.architecture) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "told"),
+    [
+        ("lora", ["placement.layers=first:3"], "placement.layers: 'first:3' goes beyond the 2 layers, 0 to 1"),
+        ("lora", ["placement.layers=[0,7]"], "placement.layers: '0,7' goes beyond the 2 layers, 0 to 1"),
+        ("lora", ["placement.rank.q=33"], "placement.rank.q: 33 is larger than the smaller side, 32; use 1 to 32"),
+        ("adalora", ["placement.rank.q=4"], "placement.rank: method=adalora has one rank for all roles"),
+        ("vera", ["placement.budget=400"], "placement.budget: method=vera has no lora.r, so no rank can meet a budget"),
+        ("lora", ["placement.budget=200"], "200 is below the 256 parameters of rank 1; give as many, or fewer roles"),
+        ("lora", ["placement.budget=99999", "lora.r=391"], "placement.budget: 99,999 asks for too high a rank: 391 is"),
+        (
+            "lora",
+            ["placement=q", "placement.rank.q=4", "placement.budget=900"],
+            "placement.budget: every placed role has a rank, so no rank can meet a budget",
+        ),
+    ],
+)
+def test_places_that_a_model_lacks_are_refused(method, words, told):
+    config = configured(method, "bert", *words)
+    (fault,) = method_faults(config, config.model.architecture)
+    assert told in str(fault)
