@@ -26,6 +26,7 @@ from lora_bench.config.schema import (
     LoraConfig,
     RunConfig,
     Source,
+    TrainingConfig,
 )
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices
 from lora_bench.errors import ConfigError, Fault, suggest
@@ -48,6 +49,7 @@ def resolve(composed: DictConfig) -> RunConfig:
     if config.placement is not None:
         config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
+    _scale_rate(config.training)
     if not config.method.uses_lora:
         config.lora = None
     if not config.method.uses_placement:
@@ -160,6 +162,12 @@ def _fix_lora(lora: LoraConfig, method: MethodConfig) -> Iterator[Fault]:
             )
         elif fixed is not None:
             setattr(lora, entry.name, fixed)
+
+
+def _scale_rate(training: TrainingConfig) -> None:
+    if training.lr_scale is not None:
+        # As somebody would have typed it, so that both are one run.
+        training.lr, training.lr_scale = float(f"{training.lr * training.lr_scale:.6g}"), None
 
 
 def _group_faults(config: RunConfig) -> Iterator[Fault]:

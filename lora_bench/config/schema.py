@@ -251,6 +251,9 @@ class TrainingConfig:
 
     lr: float = MISSING
     """Peak learning rate; defaults to the method's `default_lr`."""
+    lr_scale: float | None = field(default=None, metadata=ADDED_LATER)
+    """Multiplies `lr`: for a sweep over methods, each around its own rate. It is multiplied out before the run has its
+    name, so that the record says `lr` alone."""
     max_steps: int = 300
     """Optimiser steps."""
     batch_size: int = 32
@@ -280,6 +283,8 @@ class TrainingConfig:
         """What is wrong with these fields alone."""
         if not 0 < self.lr < math.inf:
             yield Fault("training.lr", f"{self.lr} is not above 0 and finite; 1e-5 to 1e-2 are usual")
+        if self.lr_scale is not None and not 0 < self.lr_scale < math.inf:
+            yield Fault("training.lr_scale", f"{self.lr_scale} is not above 0 and finite; 1 changes nothing")
         for key in ("max_steps", "batch_size", "eval_batch_size", "log_every"):
             if getattr(self, key) < 1:
                 yield Fault(f"training.{key}", f"{getattr(self, key)} is below 1")

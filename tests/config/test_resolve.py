@@ -89,3 +89,11 @@ def test_configuration_needs_no_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []
+
+
+def test_a_scaled_rate_is_the_run_with_that_rate():
+    scaled = resolve(compose_config(["training.lr_scale=0.3"]))
+    assert config_digest(scaled) == config_digest(resolve(compose_config(["training.lr=1.5e-4"])))
+    assert "lr_scale" not in to_yaml(scaled)
+    with pytest.raises(ConfigError, match=r"training.lr_scale: 0.0 is not above 0 and finite; 1 changes nothing"):
+        resolve(compose_config(["training.lr_scale=0"]))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lora_bench.config.store import SWEEPS_DIR, study_files
+from lora_bench.config.store import SWEEPS_DIR, group_choices, study_files
 from lora_bench.errors import ConfigError
 from lora_bench.models import adapter_parameters, read_architecture
 from lora_bench.preflight import check_run
@@ -26,7 +26,8 @@ def test_every_study_file_asks_a_question_that_can_be_run(name):
     question = build_question([f"+sweeps={name}"])
     assert question.name == name.rsplit("/", 1)[-1]
     assert question.text.endswith("?")
-    assert [arm.name for arm in question.arms] == ["own", "baseline"]
+    # Where methods are compared, full fine-tuning is one of them.
+    assert [arm.name for arm in question.arms] == (["own"] if name == "methods" else ["own", "baseline"])
     for arm in question.arms:
         for point in arm.space.points() if question.is_grid else arm.space.corners():
             check_run(compose_run(arm.words_at(point)))
@@ -79,3 +80,12 @@ def test_an_unknown_study_and_unknown_keys_say_what_is_meant(tmp_path):
 
 def test_study_files_are_found_beside_the_configuration():
     assert (SWEEPS_DIR / "rank.yaml").is_file()
+
+
+def test_the_study_of_methods_has_all_of_them_each_around_its_own_rate():
+    (own,) = build_question(["+sweeps=methods", "model=minilm"]).arms
+    method, scale = own.space.dimensions
+    assert sorted(method.values) == group_choices("method")
+    assert scale.values == ("0.33", "1", "3")
+    words = ["method=bitfit", "training.lr_scale=3"]
+    assert compose_run(words).training.lr == 3 * compose_run(words[:1]).method.default_lr
