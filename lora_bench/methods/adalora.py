@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from peft import AdaLoraConfig as PeftAdaLoraConfig
 from peft.utils import CONFIG_NAME
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lora_bench.config.methods import AdaLoraMethodConfig
 from lora_bench.config.schema import LoraConfig, RunConfig
+from lora_bench.errors import ModelError
 from lora_bench.methods.adapted import ADAPTER_FILE, PREFIX, AdaptedMethod, peft_model, task_words
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import lora_scaling
+from lora_bench.methods.tensors import read_tensors
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 """Of PEFT's allocator: importance of each weight at the last step, its average, and the average of its changes."""
@@ -101,8 +102,8 @@ class AdaLoraMethod(AdaptedMethod):
 
         Not cut off, as PEFT would do it: sums over other shapes are other sums in their last bits.
         """
-        saved = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")).get("rank_pattern") or {}
-        tensors = load_file(folder / ADAPTER_FILE)
+        tensors = read_tensors(folder, ADAPTER_FILE)
+        saved = _saved_pattern(folder)
         for name, is_left in saved.items():
             module = f"{PREFIX}{name.removesuffix('.lora_E')}"
             for part, axis in (("lora_A", 0), ("lora_E", 0), ("lora_B", 1)):
@@ -114,6 +115,17 @@ class AdaLoraMethod(AdaptedMethod):
     @property
     def _config(self) -> Any:
         return self._ranks.peft_config["default"]
+
+
+def _saved_pattern(folder: Path) -> dict[str, list[bool]]:
+    """Which triplets of each matrix are in the file; empty where none was dropped."""
+    try:
+        settings = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise ModelError(
+            f"{folder}: its {CONFIG_NAME}, which says what ranks were left, cannot be read ({err})"
+        ) from err
+    return settings.get("rank_pattern") or {}
 
 
 def _spread(values: Tensor, is_left: Tensor, axis: int) -> Tensor:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from abc import abstractmethod
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+from peft import (
+    PeftConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lora_bench.errors import ModelError
 from lora_bench.methods.base import Method, Placed
 from lora_bench.methods.quiet import quiet_peft
+from lora_bench.methods.tensors import check_shapes, read_tensors
 
 ADAPTER_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -45,22 +54,27 @@ class AdaptedMethod(Method):
         state = {name: value for name, value in wrapped.state_dict().items() if ORIGINAL_HEAD not in name}
         # "auto" would ask the hub whether the vocabulary was resized; embeddings are frozen here.
         wrapped.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
-        _drop_copies(folder / ADAPTER_FILE)
+        written = load_file(folder / ADAPTER_FILE)
+        if len(kept := _without_copies(written)) < len(written):
+            save_file(kept, folder / ADAPTER_FILE, metadata={"format": "pt"})
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter and the head, by name."""
-        self.load_tensors(net, load_file(folder / ADAPTER_FILE), folder)
+        self.load_tensors(net, read_tensors(folder, ADAPTER_FILE), folder)
 
     def load_tensors(self, net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
         """Puts tensors that are called as in PEFT's file into the network.
 
         Raises:
-            ValueError: If the network has no place for one.
+            ModelError: If names or shapes are not the network's; nothing was copied then.
         """
+        own = _without_copies(get_peft_model_state_dict(peft_model(net), save_embedding_layers=False))
+        differing = sorted(set(own) ^ set(tensors))
+        if differing:
+            raise ModelError(f"{folder}: belongs to another model or method; {differing[:3]} are on one side only")
+        check_shapes(own, tensors, folder / ADAPTER_FILE)
         with quiet_peft():
-            outcome = set_peft_model_state_dict(peft_model(net), tensors)
-        if outcome.unexpected_keys:
-            raise ValueError(f"{folder}: does not fit the model: unexpected {outcome.unexpected_keys[:3]}")
+            set_peft_model_state_dict(peft_model(net), tensors)
 
     def merge(self, net: nn.Module) -> nn.Module | None:
         """The adapters folded into the weights, in their dtype.
@@ -79,12 +93,13 @@ class AdaptedMethod(Method):
         return base
 
 
-def _drop_copies(file: Path) -> None:
-    """PEFT 0.21 writes the head's bias twice where all biases are trained, and cannot read one of the names."""
-    tensors = load_file(file)
-    kept = {name: value for name, value in tensors.items() if ".modules_to_save." not in name}
-    if len(kept) < len(tensors):
-        save_file(kept, file, metadata={"format": "pt"})
+def _without_copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Where all biases are trained, PEFT 0.21 names that of the head twice more, and cannot read those names."""
+    return {
+        name: value
+        for name, value in tensors.items()
+        if ".modules_to_save." not in name and ORIGINAL_HEAD not in f"{name}."
+    }
 
 
 def peft_model(net: nn.Module) -> PeftModel:

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 from peft import EvaConfig, initialize_lora_eva_weights
-from safetensors.torch import load_file
 from torch import nn
 
 from lora_bench.config.methods import EvaMethodConfig
@@ -23,6 +22,7 @@ from lora_bench.errors import DataError
 from lora_bench.methods.adapted import ADAPTER_FILE, PREFIX, peft_model
 from lora_bench.methods.base import Batch, Placed
 from lora_bench.methods.lora import LoraMethod, lora_layers
+from lora_bench.methods.tensors import read_tensors
 
 
 class EvaMethod(LoraMethod):
@@ -68,7 +68,7 @@ class EvaMethod(LoraMethod):
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter, whose matrices take the ranks that were saved; it needs no data again."""
-        saved = load_file(folder / ADAPTER_FILE)
+        saved = read_tensors(folder, ADAPTER_FILE)
         none = torch.empty(0, 0)
         a_of = {name: saved.get(f"{PREFIX}{name}.lora_A.weight", none) for name in lora_layers(net)}
         initialize_lora_eva_weights(

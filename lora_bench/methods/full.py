@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
+from lora_bench.errors import ModelError
 from lora_bench.methods.base import Method, Placed
+from lora_bench.methods.tensors import read_tensors
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -28,10 +29,10 @@ class FullMethod(Method):
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """All weights, by name; tied ones are stored once."""
-        missing, unexpected = net.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
+        missing, unexpected = net.load_state_dict(read_tensors(folder, WEIGHTS_FILE), strict=False)
         tied = set(getattr(net, "all_tied_weights_keys", None) or ())
         if unexpected or set(missing) - tied:
-            raise ValueError(f"{folder}: does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
+            raise ModelError(f"{folder}: does not fit the model: missing {missing[:3]}, unexpected {unexpected[:3]}")
 
     def merge(self, net: nn.Module) -> nn.Module | None:
         """Nothing to merge."""

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import LoraMethod, lora_layers
-from lora_bench.methods.tensors import save_trained
+from lora_bench.methods.tensors import read_tensors, save_trained
 
 START_FILE = "start.safetensors"
 """A0 and B0 of each matrix, called as PEFT's file calls A and B."""
@@ -60,7 +59,7 @@ class PrincipalMethod(LoraMethod):
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter; where factors come out otherwise on this machine, the base gives what was saved instead."""
         super().load(net, folder)
-        saved = load_file(folder / START_FILE)
+        saved = read_tensors(folder, START_FILE)
         with torch.no_grad():
             for name, layer in lora_layers(net).items():
                 keys = f"{name}.lora_B.weight", f"{name}.lora_A.weight"

@@ -21,6 +21,27 @@ PUBLISHED = [
     ("gpt2-large", 4, ["q", "v"], 737_280),
     ("deberta-v2-xxlarge", 16, ["q", "v"], 4_718_592),
     ("llama-2-7b", 8, ["q", "v"], 4_194_304),
+    ("deberta-v2-xxlarge", 8, ["q", "v"], 2_359_296),
+]
+
+
+# "LoRA Without Regret" (Schulman et al., 2025) for Llama-3.1-8B, printed in billions with two digits. They come out if
+# the unembedding has an adapter of the same rank in each, which the text does not say: r (4,096 + 128,256) more.
+WITHOUT_REGRET = [
+    (["up", "gate", "down"], 128, 0.24),
+    (["q", "k", "v", "o"], 256, 0.25),
+    (["up", "gate", "down"], 256, 0.49),
+    (["q", "k", "v", "o", "up", "gate", "down"], 256, 0.70),
+]
+
+# LoRA (arXiv:2106.09685), tables 4 to 6 and 15: GPT-3 175B, whose layers are those of GPT-2; printed 4.7, 18.8, 37.7 M.
+GPT3 = {"model_type": "gpt2", "n_embd": 12_288, "n_layer": 96, "n_head": 96, "n_inner": None}
+GPT3_COUNTS = [
+    (["v"], 2, 4_718_592),
+    (["q", "v"], 1, 4_718_592),
+    (["q", "v"], 4, 18_874_368),
+    (["q", "v"], 8, 37_748_736),
+    (["q", "k", "v", "o"], 2, 18_874_368),
 ]
 
 
@@ -66,6 +87,18 @@ def test_published_counts_through_peft(name, r, roles, count, model_config, load
     assert bool(heads) == (kind is TaskKind.classification)
     if name == "llama-2-7b":
         assert num_base + count == 6_742_609_920
+
+
+@pytest.mark.parametrize(("roles", "r", "billions"), WITHOUT_REGRET)
+def test_counts_of_lora_without_regret(roles, r, billions, model_config):
+    architecture = model_config("llama-3.1-8b").architecture
+    unembedding = r * (architecture["hidden_size"] + architecture["vocab_size"])
+    assert f"{(adapter_parameters(architecture, roles, r) + unembedding) / 1e9:.2f}" == f"{billions:.2f}"
+
+
+@pytest.mark.parametrize(("roles", "r", "count"), GPT3_COUNTS)
+def test_counts_of_gpt3(roles, r, count):
+    assert adapter_parameters(GPT3, roles, r) == count
 
 
 def test_every_role_of_every_family_counts_as_peft_counts(model_type, tiny_architecture, tiny_net):
