@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lora_bench.rundir import RunDir
 from lora_bench.search.objectives import Constraint, Objective, build_constraints, mean_metrics
+from lora_bench.search.question import BASELINE
 from lora_bench.search.studydir import StudyDir, TrialLine
 from lora_bench.search.trials import trial_status
 
@@ -26,6 +27,12 @@ class TrialRow:
     """Means over the seeds that have a result."""
     is_feasible: bool
     """Whether it keeps the study's constraints."""
+
+    @property
+    def kind(self) -> str:
+        """What trials are compared as: the method where it is varied, else the study's own or the baseline."""
+        method = self.line.point.get("method")
+        return str(method) if method is not None else "baseline" if self.line.arm == BASELINE else "study"
 
     @property
     def is_candidate(self) -> bool:
@@ -61,12 +68,19 @@ class Overview:
 
     def best(self, arm: str) -> TrialRow | None:
         """The best trial of an arm by the first objective, or None while none has finished."""
+        return self._best(row for row in self.rows if row.line.arm == arm)
+
+    def best_of_each_method(self) -> list[TrialRow]:
+        """The best trial of each arm, and of each method where methods are varied; those that have one."""
+        kinds = dict.fromkeys(row.kind for row in self.rows)
+        found = (self._best(row for row in self.rows if row.kind == kind) for kind in kinds)
+        return [row for row in found if row is not None]
+
+    def _best(self, rows: Iterable[TrialRow]) -> TrialRow | None:
         objective = self.objectives[0]
-        rows = [
-            row for row in self.rows if row.line.arm == arm and row.is_candidate and objective.metric in row.metrics
-        ]
         pick = max if objective.is_maximized else min
-        return pick(rows, key=lambda row: row.metrics[objective.metric], default=None)
+        candidates = [row for row in rows if row.is_candidate and objective.metric in row.metrics]
+        return pick(candidates, key=lambda row: row.metrics[objective.metric], default=None)
 
     def pareto_front(self) -> list[TrialRow]:
         """Trials of all arms that no other beats in one objective without losing in another."""

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_bench.search.overview import Overview, TrialRow, repeat_command
-from lora_bench.search.question import BASELINE
 
 MOST_ROWS = 12
 
@@ -18,7 +17,7 @@ def render_summary(
     overview: Overview, *, console: Console, importances: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
     """Best of each arm, Pareto front, importance of each parameter, cost, and the command of the best run."""
-    console.print(_table("best of each method", _best_rows(overview), overview))
+    console.print(_table("best of each method", overview.best_of_each_method(), overview))
     if len(overview.objectives) > 1 and (front := overview.pareto_front()):
         console.print(_table(f"Pareto front, {len(front)} trials", front[:MOST_ROWS], overview))
     for arm, parts in (importances or {}).items():
@@ -39,20 +38,16 @@ def render_overview(overview: Overview) -> RenderableType:
         head,
         Text(f"{overview.text}\n" if overview.text else "", end=""),
         Text(f"trials: {counts or 'none yet'}; {_cost(overview)}"),
-        _table("best of each method", _best_rows(overview), overview),
+        _table("best of each method", overview.best_of_each_method(), overview),
         _table("newest trials", newest[-MOST_ROWS:], overview),
     )
-
-
-def _best_rows(overview: Overview) -> list[TrialRow]:
-    return [row for arm in overview.arms if (row := overview.best(arm)) is not None]
 
 
 def _table(title: str, rows: list[TrialRow], overview: Overview) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("method", "trial", "status"):
         table.add_column(column)
-    keys = list(dict.fromkeys(key for row in rows for key in row.line.point))
+    keys = list(dict.fromkeys(key for row in rows for key in row.line.point if key != "method"))
     for key in keys:
         table.add_column(key.lstrip("+"))
     for objective in overview.objectives:
@@ -60,7 +55,7 @@ def _table(title: str, rows: list[TrialRow], overview: Overview) -> Table:
     for row in rows:
         values = [row.metrics.get(objective.metric) for objective in overview.objectives]
         table.add_row(
-            "baseline" if row.line.arm == BASELINE else "study",
+            row.kind,
             str(row.line.number),
             row.status,
             *(_shown(row.line.point.get(key)) for key in keys),

@@ -40,3 +40,13 @@ def test_the_best_run_is_repeated_beside_its_record(tmp_path):
     rundir.write_text(tmp_path / "run-0" / "config.yaml", "seed: 5\n")
     words = shlex.split(repeat_command(found.best("own"), found.runs))
     assert words == ["python", "run.py", "lora.r=1", "seed=5", "again=true"]
+
+
+def test_where_methods_are_varied_each_has_its_best(tmp_path):
+    points = [("lora", 0.7), ("full", 0.8), ("lora", 0.75), ("full", 0.6)]
+    rows = tuple(
+        TrialRow(TrialLine("own", number, {"method": method}, [], []), "finished", {QUALITY.metric: accuracy}, True)
+        for number, (method, accuracy) in enumerate(points)
+    )
+    found = Overview("s", "", "done", None, (QUALITY,), rows, {}, (), tmp_path)
+    assert [(row.kind, row.line.number) for row in found.best_of_each_method()] == [("lora", 2), ("full", 1)]
