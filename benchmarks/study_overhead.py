@@ -41,6 +41,13 @@ class TinyExecutor:
         self.starts_s.append(time.perf_counter())
         return len(self._runs)
 
+    def reattach(self, run_dir: RunDir) -> None:
+        """Nothing goes on from an earlier controller."""
+
+    def is_waiting(self, handle: int) -> bool:
+        """Never: a run begins at once."""
+        return False
+
     def poll(self, handle: int) -> Outcome:
         """Sleeps what is left of the 10 ms and writes the record."""
         time.sleep(max(0.0, self.starts_s[-1] + SLEEP_S - time.perf_counter()))
