@@ -7,6 +7,7 @@ the data or the model's shapes are found in `lora_bench.preflight`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -216,10 +217,14 @@ def _role_order(role: str) -> tuple[int, str]:
 
 def _placement_name(placement: PlacementConfig) -> str:
     """The named set with these roles, so that equal placements have one name; else the roles themselves."""
-    for file in sorted((CONF_DIR / "placement").glob("*.yaml")):
-        if yaml.safe_load(file.read_text(encoding="utf-8"))["roles"] == placement.roles:
-            return file.stem + placement.differs()
-    return "+".join(placement.roles) + placement.differs()
+    return _named_placements().get(tuple(placement.roles), "+".join(placement.roles)) + placement.differs()
+
+
+@functools.lru_cache
+def _named_placements() -> dict[tuple[str, ...], str]:
+    """Roles -> the first of the names in `conf/placement/` that has them; read once, since a study asks for each run."""
+    files = sorted((CONF_DIR / "placement").glob("*.yaml"), reverse=True)
+    return {tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["roles"]): file.stem for file in files}
 
 
 def _folder_digest(folder: Path) -> str | None:
