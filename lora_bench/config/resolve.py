@@ -222,7 +222,7 @@ def _placement_name(placement: PlacementConfig) -> str:
 
 @functools.lru_cache
 def _named_placements() -> dict[tuple[str, ...], str]:
-    """Roles -> the first of the names in `conf/placement/` that has them; read once, since a study asks for each run."""
+    """Roles -> the first of the names in `conf/placement/` that has them; read once, since every run asks."""
     files = sorted((CONF_DIR / "placement").glob("*.yaml"), reverse=True)
     return {tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["roles"]): file.stem for file in files}
 
