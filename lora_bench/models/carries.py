@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from lora_bench.config import methods
 from lora_bench.config.methods import Bias, MethodConfig
 from lora_bench.config.placement import PlacementConfig
-from lora_bench.config.schema import RunConfig
+from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
-from lora_bench.models.roles import role_faults
+from lora_bench.models.roles import UNEMBED, role_faults
 from lora_bench.models.sizes import (
     Architecture,
     max_tokens,
@@ -19,6 +19,7 @@ from lora_bench.models.sizes import (
     num_layers,
     placement_faults,
     role_shapes,
+    unembedding_shape,
 )
 
 SHORTEST_TEXT = 4
@@ -68,8 +69,13 @@ def _placement_faults(config: RunConfig, placement: PlacementConfig, architectur
         yield Fault("placement.layers", f"'{placement.layers}' goes beyond the {depth} layers, 0 to {depth - 1}")
     if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
         yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
+    if UNEMBED in placement.roles and config.task.kind is not TaskKind.generation and not faults:
+        yield Fault(
+            "placement.roles", "'unembed' turns activations into words, and this task asks for classes; leave it out"
+        )
+    shapes = {**role_shapes(architecture), UNEMBED: unembedding_shape(architecture)}
     for role, r in placement.rank.given().items():
-        side = min(role_shapes(architecture).get(role, (r, r)))
+        side = min(shapes.get(role, (r, r)))
         if r > side:
             yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
     if placement.budget is not None and not faults:
