@@ -8,13 +8,16 @@ import pytest
 import torch
 from support.method_cases import build_case, configured
 
+from lora_bench.benchmark import run_benchmark
 from lora_bench.config.schema import TaskKind
 from lora_bench.methods import build_method
 from lora_bench.methods.lora import lora_layers
 from lora_bench.models import method_faults, trained_parameters
-from lora_bench.models.budget import budget_note, budget_rank
+from lora_bench.models.budget import budget_note, budget_rank, settle_rank
 from lora_bench.models.load import load_model
+from lora_bench.naming import run_dir_for
 from lora_bench.placing import place
+from lora_bench.preflight import root_folder
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
@@ -158,3 +161,10 @@ def test_a_classifier_has_no_use_for_an_unembedding():
     assert str(fault) == (
         "placement.roles: 'unembed' turns activations into words, and this task asks for classes; leave it out"
     )
+
+
+def test_the_record_says_how_close_a_budget_was_met(tiny):
+    config = settle_rank(tiny("placement=qv", "placement.budget=1000"))
+    result = run_benchmark(config, run_dir_for(config, root_folder(config)))
+    assert result.notes.count("budget of 1,000 parameters: rank 4 has 1,024, 2.4% above") == 1
+    assert result.sizes.adapter_parameters == 1024

@@ -11,7 +11,7 @@ from lora_bench.config.placement import PlacementConfig
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
-from lora_bench.models.roles import UNEMBED, role_faults
+from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults
 from lora_bench.models.sizes import (
     Architecture,
     max_tokens,
@@ -22,6 +22,13 @@ from lora_bench.models.sizes import (
     unembedding_shape,
 )
 
+_NEED_LAYERS = (
+    methods.TopLayersMethodConfig,
+    methods.AdapterMethodConfig,
+    methods.PrefixMethodConfig,
+    methods.QloraMethodConfig,
+)
+"""Methods for architectures whose layers are known; full fine-tuning and biases need to know nothing."""
 SHORTEST_TEXT = 4
 """Tokens that have to be left for a text."""
 
@@ -43,9 +50,11 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
-    if isinstance(method, methods.BitFitMethodConfig) and not bias_parameters(architecture, config.task.kind):
+    is_known = architecture.get("model_type") in FAMILIES
+    if isinstance(method, methods.BitFitMethodConfig) and is_known and not _biases(config, architecture):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
-    yield from _layer_faults(method, num_layers(architecture))
+    if isinstance(method, _NEED_LAYERS):
+        yield from _layer_faults(method, num_layers(architecture))
     positions = max_tokens(architecture)
     if positions is not None and method.num_added_tokens > positions - SHORTEST_TEXT:
         yield Fault(
@@ -117,10 +126,14 @@ def _layer_faults(method: MethodConfig, available: int) -> Iterator[Fault]:
 def _bias_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     assert config.lora is not None, "asked for its biases"
     assert config.placement is not None, "what reads lora is placed"
-    if not bias_parameters(architecture, config.task.kind):
+    if not _biases(config, architecture):
         yield Fault("lora.bias", _no_biases(architecture, f"{config.lora.bias.value} would train none", "none"))
     elif config.lora.bias is Bias.lora_only and not role_biases(architecture, roles := config.placement.roles):
         yield Fault("lora.bias", f"none of the matrices {', '.join(roles)} has a bias; use all, or none")
+
+
+def _biases(config: RunConfig, architecture: Architecture) -> int:
+    return bias_parameters(architecture, config.task.kind)
 
 
 def _no_biases(architecture: Architecture, what: str, instead: str) -> str:
