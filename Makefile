@@ -5,19 +5,22 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all faults check install dashboard gpu clean
+.PHONY: debian demo test-cluster test test-all faults check install dashboard gpu clean
 
 demo: $(INSTALLED)  ## LoRA at four ranks beside full fine-tuning, on an embedded model and real texts
 	$(BIN)/python run.py -m lora.r=1,4,8,64
 
 test: $(INSTALLED)  ## the whole default suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not cluster"
 
 test-all: $(INSTALLED)  ## the default suite and what takes longer
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not cluster"
 
 faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make test` has a sample of it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_controller.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_storage.py tests/search/test_controller.py
+
+test-cluster: $(INSTALLED)  ## as root, on a Slurm of four nodes that is started for it on this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
 
 gpu: $(INSTALLED)  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
@@ -31,6 +34,10 @@ dashboard: $(INSTALLED)  ## the MLflow page over what was recorded
 	$(BIN)/lora-bench dashboard
 
 install: $(INSTALLED)
+
+debian:  ## as root, the servers that some tests start for themselves; without them those tests are skipped
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; }
 
 $(INSTALLED): pyproject.toml requirements/constraints.txt requirements/assets.txt
 	$(PYTHON) -m venv $(VENV)

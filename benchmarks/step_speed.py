@@ -28,7 +28,6 @@ import argparse
 import itertools
 import math
 import multiprocessing
-import os
 import statistics
 import tempfile
 import time
@@ -39,10 +38,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 import transformers
 from peft import LoraConfig, TaskType, get_peft_model
+from surroundings import describe_machine, others_busy_s
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -57,7 +56,7 @@ from lora_bench.config.overrides import compose_config
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import MeasurementError
-from lora_bench.measure import flops, machine
+from lora_bench.measure import flops
 from lora_bench.methods import Placed, build_method
 from lora_bench.models import target_modules
 from lora_bench.models.catalog import locate
@@ -65,7 +64,6 @@ from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
 from lora_bench.models.load import head_modules, load_model, load_tokenizer
 from lora_bench.preflight import cache_folder
-from lora_bench.records import GIB
 from lora_bench.rundir import write_json
 from lora_bench.tasks import load_task
 from lora_bench.tasks.collate import collate
@@ -285,12 +283,6 @@ def eval_loss(net: nn.Module, texts: Texts) -> float:
     return total / NUM_HELD_OUT
 
 
-def others_busy_s() -> float:
-    """Seconds that all cores have worked for processes that are not ours, since the machine started."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - sum(os.times()[:4]))
-
-
 def step_flops(method: str, options: argparse.Namespace) -> float:
     """FLOPs of a step by the formulas above."""
     config = compose(method, "fp32", 0, options)
@@ -336,19 +328,6 @@ def summarise(trainings: list[Training], rates: dict[str, float], options: argpa
                 "eval_loss_difference": [a.eval_loss - b.eval_loss for a, b in pairs],
             }  # fmt: skip
     return {"contestants": contestants, "ratios": ratios}
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the times depend on."""
-    fast = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    return {
-        "cpu": machine.cpu_name(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(),
-        "flags": [flag for flag in fast if flag in machine.cpu_flags()],
-        "memory_gib": psutil.virtual_memory().total / GIB,
-        "versions": machine.library_versions(), "commit": machine.source_commit()[0],
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "load_average_before": os.getloadavg(),
-    }  # fmt: skip
 
 
 def print_summary(summary: dict[str, Any]) -> None:

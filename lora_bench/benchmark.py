@@ -17,6 +17,7 @@ from lora_bench.config.resolve import config_digest, to_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, evaluate
+from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
 from lora_bench.methods import build_method
 from lora_bench.models import max_tokens, read_architecture, weights_digest
@@ -146,6 +147,7 @@ class _Run:
             encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache)
             for examples in (data.train, data.eval)
         )
+        data_s = time.perf_counter() - start
         net = load_model(
             config.model,
             kind=data.kind,
@@ -175,6 +177,7 @@ class _Run:
             eval=held_out,
             tokenizer=tokenizer,
             load_s=time.perf_counter() - start,
+            data_s=data_s,
             rss_bytes=memory.current_rss_bytes(),
             notes=[
                 *data.notes,
@@ -221,6 +224,7 @@ class _Run:
         shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
         with rundir.filled_folder(self.run_dir.weights) as folder:
             prepared.method.save(prepared.net, folder)
+            write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
         return weights_bytes, rundir.directory_bytes(loop.checkpoint())
 

@@ -1,4 +1,6 @@
-"""The `lora-bench` command: shows what was recorded. Imports what a command needs when it runs, so that help is quick.
+"""The `lora-bench` command: shows and uses what was recorded.
+
+Imports what a command needs when it runs, so that help is quick.
 
 Exit codes: 0 done, 2 a command line that cannot be carried out, 1 anything else, 130 interrupted.
 """
@@ -13,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lora_bench.errors import ConfigError, LoraBenchError, suggest
+from lora_bench.artifacts import commands as artifact_commands
+from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest
 from lora_bench.search import commands as study_commands
 
 if TYPE_CHECKING:
@@ -23,10 +26,6 @@ if TYPE_CHECKING:
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_ROOT = "outputs"
 DEFAULT_PORT = 5000
-
-
-class UsageError(LoraBenchError):
-    """The command line asks for something that is not there."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and that of each command."""
-    parser = Parser(prog="lora-bench", description="What was recorded by run.py, and what this machine can do.")
+    parser = Parser(
+        prog="lora-bench", description="What run.py recorded, what can be made of it, and what this machine can do."
+    )
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and end")
     group = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     commands: dict[str, argparse.ArgumentParser] = {}
@@ -90,6 +91,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         ("sync", sync_store, "bring the MLflow store up to date with the run directories"),
         ("doctor", show_doctor, "find out what this machine can do"),
         *study_commands.COMMANDS,
+        *artifact_commands.COMMANDS,
     ):
         command = group.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         command.set_defaults(run=run)
@@ -99,10 +101,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         command.add_argument("--json", action="store_true", help="print data for programs")
         commands[name] = command
     study_commands.add_arguments(commands)
+    artifact_commands.add_arguments(commands)
     commands["report"].add_argument("--markdown", action="store_true", help="print Markdown in a terminal too")
     commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
     cache = commands["doctor"].add_argument("--cache", type=_folder, default="~/.cache/lora-bench")
     cache.help = "folder of converted weights, paths.cache (%(default)s)"
+    commands["doctor"].add_argument("--cluster", action="store_true", help="what Slurm offers, and what would be asked")
+    commands["doctor"].add_argument("words", nargs="*", help="with --cluster: executor.partition=gpu and so on")
     for name in ("dashboard", "sync"):
         commands[name].add_argument(
             "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow store; default: SQLite in the root"
@@ -193,7 +198,12 @@ def show_doctor(arguments: argparse.Namespace) -> int:
     """`lora-bench doctor`."""
     from lora_bench import doctor
 
-    checks = doctor.examine(root=arguments.root, cache=arguments.cache)
+    if arguments.cluster:
+        checks = doctor.examine_cluster(arguments.words, root=arguments.root)
+    elif arguments.words:
+        raise UsageError(f"doctor: '{arguments.words[0]}' is understood with --cluster only")
+    else:
+        checks = doctor.examine(root=arguments.root, cache=arguments.cache)
     if arguments.json:
         _print_json([check.as_data() for check in checks])
     else:

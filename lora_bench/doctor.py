@@ -7,15 +7,15 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lora_bench.errors import LoraBenchError
+from lora_bench.errors import ConfigError, ExecutionError, LoraBenchError
+from lora_bench.execution import cluster
 from lora_bench.measure import machine
 from lora_bench.records import GIB
 
@@ -73,6 +73,15 @@ def examine(*, root: Path, cache: Path) -> list[Check]:
         ("versions", _versions),
     )
     return [check for group, question in questions for check in _ask(group, question)]
+
+
+def examine_cluster(words: Sequence[str], *, root: Path) -> list[Check]:
+    """What the Slurm cluster offers, and whether it would run the jobs that these words of a command ask for.
+
+    Raises:
+        ConfigError: If the words are no configuration.
+    """
+    return [check for check in _ask("cluster", lambda: _cluster(["executor=slurm", *words], root))]
 
 
 def show(checks: list[Check]) -> None:
@@ -160,12 +169,35 @@ def _rates(name: str, device: torch.device) -> Iterator[Check]:
 def _engines() -> Iterator[Check]:
     for package, how in ENGINES.items():
         yield _installed("engines", package, how)
-    sbatch = shutil.which("sbatch")
-    if sbatch is None:
-        yield Check("engines", "slurm", "absent", "no sbatch on this machine", "run on a node that submits jobs")
+    try:
+        version = cluster.ask("sbatch", "--version").strip() if cluster.has_slurm() else None
+    except ExecutionError as err:
+        yield Check("engines", "slurm", "absent", str(err), "it is installed, and has no cluster to talk to")
         return
-    done = subprocess.run([sbatch, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    yield Check("engines", "slurm", "ok", done.stdout.strip())
+    if version is None:
+        yield Check("engines", "slurm", "absent", "no sbatch on this machine", "run on a node that submits jobs")
+    else:
+        yield Check("engines", "slurm", "ok", version, "`lora-bench doctor --cluster` says what it offers")
+
+
+def _cluster(words: Sequence[str], root: Path) -> Iterator[Check]:
+    from lora_bench.config.overrides import compose_config
+    from lora_bench.config.resolve import resolve
+    from lora_bench.config.schema import SlurmExecutorConfig
+    from lora_bench.execution.slurm import check_request
+
+    config = resolve(compose_config(words)).executor
+    assert isinstance(config, SlurmExecutorConfig), "the words say executor=slurm"
+    for partition in cluster.partitions():
+        yield Check("cluster", f"partition {partition.name}", "ok", str(partition), data=dataclasses.asdict(partition))
+    asked = f"{config.cpus_per_task} CPUs, {config.gpus_per_node} GPUs, {config.mem_gb:g} GiB, {config.timeout_min} min"
+    asked = f"{asked} on {config.partition or 'the default partition'}"
+    try:
+        check_request(config, root.absolute() / "slurm")
+    except ConfigError as err:
+        yield Check("cluster", "a run", "fault", asked, "; ".join(map(str, err.faults)))
+    else:
+        yield Check("cluster", "a run", "ok", f"{asked}; Slurm would run it")
 
 
 def _stores(root: Path) -> Iterator[Check]:

@@ -6,10 +6,14 @@
     ├── ModelError (RuntimeError)        weights that are missing, damaged or do not fit
     ├── CheckpointError (RuntimeError)   a checkpoint that cannot be read or does not belong to this run
     ├── RunDirError (RuntimeError)       a run directory that cannot be written or read
-    │   └── RunHeldError                 a run directory that another living process trains in
+    │   ├── RunHeldError                 a run directory that another living process trains in
+    │   └── DiskError                    a disk that is full, broken or has become read-only
     ├── MeasurementError (ValueError)    a measurement that would be meaningless
     ├── ExecutionError (RuntimeError)    a run's process that ended without a result
+    ├── ArtifactError (RuntimeError)     a trained run that cannot be merged, composed or exported as asked
+    ├── UsageError (ValueError)          a command line that asks for something that is not there
     ├── StudyError (RuntimeError)        a study that is held, asks another question or cannot be read
+    │   └── StorageAwayError             a study's storage that does not answer at the moment
     ├── TrackingError (RuntimeError)     a tracking store that cannot be reached or written
     └── RunInterrupted                   a run that was asked to stop; its state is in a checkpoint
 
@@ -75,6 +79,10 @@ class RunHeldError(RunDirError):
     """A run directory is held by another living process."""
 
 
+class DiskError(RunDirError):
+    """The disk is full, broken or has become read-only: nothing is wrong with the run, and nothing can be recorded."""
+
+
 class MeasurementError(LoraBenchError, ValueError):
     """A measurement would be meaningless with these inputs."""
 
@@ -83,8 +91,20 @@ class ExecutionError(LoraBenchError, RuntimeError):
     """The process of a run ended without a result."""
 
 
+class ArtifactError(LoraBenchError, RuntimeError):
+    """A trained run cannot be merged, composed, exchanged or exported as asked; nothing was written."""
+
+
+class UsageError(LoraBenchError, ValueError):
+    """A command line asks for something that is not there."""
+
+
 class StudyError(LoraBenchError, RuntimeError):
     """A study is held by another controller, asks another question under its name, or cannot be read."""
+
+
+class StorageAwayError(StudyError):
+    """The storage of a study does not answer at the moment; what it was to be told is told again later."""
 
 
 class TrackingError(LoraBenchError, RuntimeError):

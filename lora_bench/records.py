@@ -64,6 +64,8 @@ class Timing:
     """Wall time by phase. Step times leave the warm-up steps out; tokens are non-padding tokens."""
 
     load_s: float
+    data_s: float | None = field(default=None, kw_only=True)
+    """Part of `load_s` that went into texts and tokens; None in records that are older than the field."""
     train_s: float
     eval_s: float
     generate_s: float | None = field(default=None, kw_only=True)

@@ -8,6 +8,7 @@ A folder (a checkpoint, an adapter) is filled under a temporary name and renamed
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -21,10 +22,12 @@ from typing import Any
 
 import yaml
 
-from lora_bench.errors import RunDirError, RunHeldError
+from lora_bench.errors import DiskError, RunDirError, RunHeldError
 from lora_bench.records import RunResult, from_json, to_json
 
 TEMPORARY_MARK = ".partial-"
+DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""What a disk says when it is full, over a quota, read-only or broken."""
 LOCK_TRIES = 10
 LOCK_WAIT_S = 0.03
 
@@ -90,6 +93,16 @@ class RunDir:
         return self.path / "weights"
 
     @property
+    def job(self) -> Path:
+        """The job of a cluster that it was last given to: `{"job_id", ...}`; absent for runs of this machine."""
+        return self.path / "job.json"
+
+    @property
+    def job_end(self) -> Path:
+        """How its process in that job ended: `{"job_id", "exit_code"}`."""
+        return self.path / "job_end.json"
+
+    @property
     def lock(self) -> Path:
         """Held with `flock` by the process that runs; freed by the kernel when that process dies."""
         return self.path / "lock"
@@ -121,7 +134,7 @@ class RunDir:
         folder = self.path / "failures"
         folder.mkdir(exist_ok=True)
         os.rename(self.result, folder / f"{len(list(folder.iterdir())) + 1}.json")
-        sync_folder(self.path)
+        sync_path(self.path)
 
     def read_status(self) -> dict[str, Any]:
         """The last written status, or an empty one."""
@@ -171,8 +184,9 @@ class RunDir:
             RunDirError: If the folder cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+            with disk_told(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as err:
             raise RunDirError(
                 f"{self.path}: cannot be written ({err.strerror}); set paths.root to a folder that can"
@@ -227,29 +241,56 @@ def _lock_soon(handle: int) -> bool:
     return False
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in this folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Makes a file's content, or the renames in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once: a reader sees the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
+@contextlib.contextmanager
+def disk_told(path: Path) -> Iterator[None]:
+    """Turns what a full, read-only or broken disk makes fail into our own error.
+
+    Raises:
+        DiskError: If that is why the block failed.
+    """
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        yield
+    except DiskError:
         raise
-    sync_folder(path.parent)
+    except Exception as err:
+        # safetensors has an exception of its own, which carries the system's words alone.
+        words = [os.strerror(number) for number in DISK_PROBLEMS]
+        reason = os.strerror(err.errno or 0) if isinstance(err, OSError) else str(err)
+        if found := next((word for word in words if word in reason), None):
+            raise DiskError(
+                f"{path}: cannot be written ({found}); see to the disk, then the same command goes on"
+            ) from err
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file at once: a reader sees the old text or the new one.
+
+    Raises:
+        DiskError: If the disk takes no more; the old text is still there.
+    """
+    partial = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
+    with disk_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_path(path.parent)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -273,28 +314,25 @@ def filled_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder to fill; it takes the name `path` only when the block ends well.
 
     Raises:
-        FileExistsError: If `path` exists, before anything is written.
+        FileExistsError: If `path` exists and is no empty folder, before anything is written.
+        DiskError: If the disk takes no more; nothing is left of the folder.
     """
-    if path.exists():
+    if path.exists() and not (path.is_dir() and next(path.iterdir(), None) is None):
         raise FileExistsError(f"{path}: exists already and is never overwritten")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                handle = os.open(file, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
-        os.rename(partial, path)
-    except BaseException:
+    with disk_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    sync_folder(path.parent)
+        partial.mkdir()
+        try:
+            yield partial
+            for file in filter(Path.is_file, partial.rglob("*")):
+                sync_path(file)
+            os.rename(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync_path(path.parent)
 
 
 def repair_tail(path: Path) -> int:
@@ -316,8 +354,12 @@ def repair_tail(path: Path) -> int:
 
 
 def append_line(path: Path, data: Any) -> None:
-    """Adds one JSON line, synced; a torn line before it must have been cut off."""
-    with open(path, "ab") as file:
+    """Adds one JSON line, synced; a torn line before it must have been cut off.
+
+    Raises:
+        DiskError: If the disk takes no more; the line may be there in part, to be cut off.
+    """
+    with disk_told(path), open(path, "ab") as file:
         file.write(json.dumps(finite(data)).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

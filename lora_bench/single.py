@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
-from lora_bench.errors import RunInterrupted
+from lora_bench.errors import ConfigError, Fault, RunInterrupted
 from lora_bench.models.budget import settle_rank
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import check_built, root_folder
@@ -26,6 +26,9 @@ def run_single(composed: DictConfig) -> int:
     """
     console = Console()
     config = check_built(lambda: settle_rank(resolve(composed)))
+    if config.executor.name != "local":
+        problem = f"{config.executor.name}, which carries out studies; add -m, or leave it out to run here"
+        raise ConfigError([Fault("executor", problem)])
     run_dir = run_dir_for(config, root_folder(config))
     console.print(f"run {run_dir.path}", highlight=False, soft_wrap=True)
     if run_dir.result.exists() and (recorded := run_dir.read_result()) is not None and recorded.status != "failed":

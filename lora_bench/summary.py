@@ -36,6 +36,7 @@ class Prepared:
     eval: EncodedSplit
     tokenizer: Any
     load_s: float
+    data_s: float
     rss_bytes: int | None
     notes: list[str]
 
@@ -87,6 +88,7 @@ def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) 
     achieved = per_token * times.tokens_per_s if times.tokens_per_s else None
     return Timing(
         load_s=prepared.load_s,
+        data_s=prepared.data_s,
         train_s=progress.train_s,
         eval_s=progress.eval_s,
         generate_s=progress.generate_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,17 @@ from lora_bench.config.schema import RunConfig
 def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Tokenised texts, shared by the tests of one worker."""
     return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, to be copied: making one takes seconds."""
+    from lora_bench.tracking.mlflow import MlflowStore
+    from lora_bench.tracking.store import store_uri
+
+    root = tmp_path_factory.mktemp("store")
+    MlflowStore(store_uri(None, root), root=root, experiment="template")
+    return root / "mlflow.db"
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ def test_a_run_records_everything(tiny, words):
     assert result.memory.peak_tensor_bytes >= result.memory.weight_bytes + result.memory.optimizer_bytes
     assert result.timing is not None
     assert result.timing.num_timed_steps > 0
+    assert 0 < result.timing.data_s < result.timing.load_s
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, tmp_path):

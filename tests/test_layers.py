@@ -10,12 +10,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lora_bench"
 
 LINES = [
-    ["errors", "records", "rundir"],
+    ["errors", "manifest", "records", "rundir"],
     ["config"],
     ["models", "methods", "tasks", "measure"],
     ["training", "evaluation"],
     ["naming", "placing", "preflight", "recorder", "progress", "summary", "benchmark"],
-    ["execution", "tracking"],
+    ["execution", "tracking", "artifacts"],
     ["search"],
     ["cli", "doctor", "single"],
 ]
@@ -31,7 +31,7 @@ DOORS = {
     "optuna": {"search"},
     "deepspeed": {"training"},
     "hydra": {"config", "search"},
-    "peft": {"methods", "models", "execution"},
+    "peft": {"methods", "models", "execution", "artifacts"},
 }
 """Which parts may import a heavy library."""
 

@@ -48,8 +48,11 @@ def test_filled_folder_leaves_nothing_after_an_error(tmp_path):
 
 def test_filled_folder_refuses_to_overwrite(tmp_path):
     (tmp_path / "weights").mkdir()
+    with rundir.filled_folder(tmp_path / "weights") as folder:  # an empty folder holds nothing to lose
+        (folder / "a").write_text("a")
     with pytest.raises(FileExistsError, match="never overwritten"), rundir.filled_folder(tmp_path / "weights"):
         pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["weights", "a"]
 
 
 def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):

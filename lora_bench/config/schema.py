@@ -317,6 +317,33 @@ class ExecutorConfig:
 
 
 @dataclass(kw_only=True)
+class SlurmExecutorConfig(ExecutorConfig):
+    """Runs as jobs of a Slurm cluster; `study.n_jobs` of them are in its queue or running at a time."""
+
+    name: str = "slurm"
+    partition: str | None = None
+    """Where jobs are sent; null is the cluster's default."""
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    """Features that a node must have."""
+    cpus_per_task: int = 2
+    gpus_per_node: int = 0
+    mem_gb: float = 4.0
+    """GiB of memory of a job."""
+    timeout_min: int = 60
+    """Time limit of a job; a run that is not done by then checkpoints and is queued again."""
+    signal_delay_s: int = 90
+    """Seconds before the time limit at which a job is told to checkpoint; longer than a step and a checkpoint."""
+    trials_per_job: int = 1
+    """Runs that share one allocation, one after the other; for short runs."""
+    setup: list[str] = field(default_factory=list)
+    """Shell lines before the run, `module load cuda` say."""
+    submit_controller: bool = False
+    """Whether the controller is a job itself; the command then returns at once."""
+
+
+@dataclass(kw_only=True)
 class TrackingConfig:
     """Where records are projected to. Infrastructure: not part of the digest."""
 

@@ -53,7 +53,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "placement": {"base_placement": placement.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},
-    "executor": {"base_executor": schema.ExecutorConfig},
+    "executor": {"base_executor": schema.ExecutorConfig, "base_slurm": schema.SlurmExecutorConfig},
     "tracking": {"base_tracking": schema.TrackingConfig},
     "paths": {"base_paths": schema.PathsConfig},
     "study": {"base_study": schema.StudyConfig},

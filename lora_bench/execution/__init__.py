@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lora_bench.config.schema import ExecutorConfig, SlurmExecutorConfig
 from lora_bench.execution.base import Executor, Outcome, RunRequest
 from lora_bench.execution.local import LocalExecutor
 
-__all__ = ["Executor", "LocalExecutor", "Outcome", "RunRequest"]
+__all__ = ["Executor", "LocalExecutor", "Outcome", "RunRequest", "build_executor", "check_executor"]
+
+
+def build_executor(config: ExecutorConfig, root: Path) -> Executor:
+    """The executor that a configuration names; starts nothing."""
+    if isinstance(config, SlurmExecutorConfig):
+        from lora_bench.execution.slurm import SlurmExecutor
+
+        return SlurmExecutor(config, root / "slurm")
+    return LocalExecutor()
+
+
+def check_executor(config: ExecutorConfig, root: Path) -> None:
+    """Finds out whether runs can be started as asked.
+
+    Raises:
+        ConfigError: If they never could.
+    """
+    if isinstance(config, SlurmExecutorConfig):
+        from lora_bench.execution.slurm import check_request
+
+        check_request(config, root / "slurm")

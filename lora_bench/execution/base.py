@@ -6,6 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lora_bench.rundir import RunDir
+
+EXIT_FAILED = 1
+EXIT_DISK = 74
+"""EX_IOERR: the disk is full, broken or read-only; nothing is wrong with the run."""
+EXIT_INTERRUPTED = 75
+"""EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
+EXIT_TIME = 77
+"""The job's time is over and it could not be queued again: the run goes on in another job."""
+EXIT_HELD = 76
+"""Another process trains in the directory: neither a death nor a result of this one."""
+
 
 @dataclass(frozen=True)
 class RunRequest:
@@ -17,6 +29,10 @@ class RunRequest:
     """Part of the free memory that it may take, in (0, 1]."""
     command: str = ""
     """What the user typed, for the record."""
+    label: str = ""
+    """Name of the study, for the queue of a cluster."""
+    slot: int = 0
+    """Which of the places for runs it takes, from 0; each has a GPU of its own, as far as there are GPUs."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +41,16 @@ class Outcome:
 
     exit_code: int
     """0 for a result of any kind; negative is the signal that ended the process."""
+    detail: str = ""
+    """What a cluster says of it."""
 
     @property
     def reason(self) -> str:
         """The end in words."""
+        if self.detail:
+            return self.detail
+        if self.exit_code == EXIT_DISK:
+            return "the disk took no more"
         if self.exit_code == -9:
             return "killed by signal 9 (often the kernel, out of memory)"
         if self.exit_code < 0:
@@ -41,6 +63,12 @@ class Executor(Protocol):
 
     def submit(self, request: RunRequest) -> int:
         """Starts a run; returns a handle at once."""
+
+    def reattach(self, run_dir: RunDir) -> int | None:
+        """A handle for a run that an earlier controller started here and that still goes on; None if there is none."""
+
+    def is_waiting(self, handle: int) -> bool:
+        """Whether the run has not begun yet, so that its silence says nothing."""
 
     def poll(self, handle: int) -> Outcome | None:
         """How a run ended, or None while it runs."""

@@ -13,18 +13,15 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
-from lora_bench.errors import RunHeldError, RunInterrupted
-from lora_bench.execution.base import Outcome, RunRequest
+from lora_bench.errors import DiskError, RunHeldError, RunInterrupted
+from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, Outcome, RunRequest
+from lora_bench.execution.gpus import take_gpu
 from lora_bench.rundir import RunDir
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 75
-"""EX_TEMPFAIL: the run stopped on request, and the same command goes on."""
-EXIT_HELD = 76
-"""Another process trains in the directory: neither a death nor a result of this one."""
 WARM = "lora_bench.execution.warm"
 """Module with the heavy imports of a training run."""
 
@@ -54,6 +51,14 @@ class LocalExecutor:
         self._processes[self._next] = process
         return self._next
 
+    def reattach(self, run_dir: RunDir) -> int | None:
+        """None: a run dies with its controller, after a checkpoint."""
+        return None
+
+    def is_waiting(self, handle: int) -> bool:
+        """Never: a fork begins at once."""
+        return False
+
     def poll(self, handle: int) -> Outcome | None:
         """How the run's process ended, or None."""
         process = self._processes[handle]
@@ -77,8 +82,10 @@ class LocalExecutor:
 
 
 def run_child(request: RunRequest) -> None:
-    """The body of a run's process: limits, log, training, exit code."""
-    sys.exit(_train(enter_run(request), request))
+    """The body of a run's process: log, signals, training, exit code."""
+    directory = enter_run(request)
+    with stop_on_signals() as stop:
+        sys.exit(train(directory, request, stop))
 
 
 def enter_run(request: RunRequest) -> RunDir:
@@ -86,37 +93,49 @@ def enter_run(request: RunRequest) -> RunDir:
     # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
     os.setpgrp()
     directory = RunDir(request.run_dir)
-    with open(directory.log, "ab", buffering=0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    print_to(directory.log)
     return directory
 
 
-def _train(directory: RunDir, request: RunRequest) -> int:
+def print_to(path: Path) -> None:
+    """Has this process print at the end of a file."""
+    with open(path, "ab", buffering=0) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def train(directory: RunDir, request: RunRequest, stop: StopFlag) -> int:
+    """Trains the run within its share of this machine; returns the exit code of its process."""
     import torch
 
     from lora_bench.benchmark import run_benchmark
     from lora_bench.config.resolve import from_yaml
 
+    take_gpu(request.slot)
     torch.set_num_threads(request.num_threads)
     limit_memory(request.memory_share)
-    with stop_on_signals() as stop:
-        try:
-            run_benchmark(
-                from_yaml(directory.config),
-                directory,
-                command=request.command,
-                stop_requested=lambda: stop.is_requested() or is_orphan(),
-            )
-        except RunInterrupted as err:
+    return exit_code_of(
+        lambda: run_benchmark(
+            from_yaml(directory.config),
+            directory,
+            command=request.command,
+            stop_requested=lambda: stop.is_requested() or is_orphan(),
+        )
+    )
+
+
+def exit_code_of(action: Callable[[], object]) -> int:
+    """Carries out a run; says on the log what ended it, and to the controller by the exit code."""
+    codes = {RunInterrupted: EXIT_INTERRUPTED, RunHeldError: EXIT_HELD, DiskError: EXIT_DISK}
+    try:
+        action()
+    except tuple(codes) as err:
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
             print(err, flush=True)
-            return EXIT_INTERRUPTED
-        except RunHeldError as err:
-            print(err, flush=True)
-            return EXIT_HELD
-        except Exception:  # the run has recorded it; the log shows where
-            traceback.print_exc()
-            return EXIT_FAILED
+        return codes[type(err)]
+    except Exception:  # the run has recorded it; the log shows where
+        traceback.print_exc()
+        return EXIT_FAILED
     return 0
 
 
@@ -125,10 +144,13 @@ class StopFlag:
 
     def __init__(self) -> None:
         self._num_requests = 0
+        self.signals: set[int] = set()
+        """Those that have asked."""
 
-    def request(self) -> None:
+    def request(self, number: int = signal.SIGTERM) -> None:
         """Stop at the next step; a second time, at once."""
         self._num_requests += 1
+        self.signals.add(number)
 
     def is_requested(self) -> bool:
         """Whether somebody asked."""
@@ -140,17 +162,19 @@ class StopFlag:
 
 
 @contextlib.contextmanager
-def stop_on_signals(*, dies_on_second: bool = True) -> Iterator[StopFlag]:
-    """SIGINT and SIGTERM ask once; a second one ends the process as usual, or makes the request urgent."""
+def stop_on_signals(
+    numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM), *, dies_on_second: bool = True
+) -> Iterator[StopFlag]:
+    """These signals ask once; a second one ends the process as usual, or makes the request urgent."""
     flag = StopFlag()
 
     def handle(number: int, frame: object) -> None:
         if flag.is_requested() and dies_on_second:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        flag.request()
+        flag.request(number)
 
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield flag
     finally:

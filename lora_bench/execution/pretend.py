@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lora_bench.config.resolve import plain_digest
+from lora_bench.errors import RunInterrupted
 from lora_bench.execution.base import RunRequest
-from lora_bench.execution.local import EXIT_INTERRUPTED, enter_run, is_orphan, stop_on_signals
+from lora_bench.execution.local import StopFlag, enter_run, exit_code_of, is_orphan, stop_on_signals
 from lora_bench.recorder import Recorder
 from lora_bench.records import MemoryProfile, Provenance, RunResult, Score, Sizes
 from lora_bench.rundir import RunDir, write_json
@@ -24,19 +26,30 @@ STEP_S = 0.01
 def pretend(request: RunRequest) -> None:
     """The body of a pretended run's process."""
     directory = enter_run(request)
-    with stop_on_signals() as stop, directory.hold():
+    with stop_on_signals() as stop:
+        sys.exit(pretend_to_train(directory, request, stop))
+
+
+def pretend_to_train(directory: RunDir, request: RunRequest, stop: StopFlag) -> int:
+    """As `local.train`; returns the exit code."""
+    return exit_code_of(lambda: pretend_run(directory, is_stopped=lambda: stop.is_requested() or is_orphan()))
+
+
+def pretend_run(directory: RunDir, *, is_stopped: Callable[[], bool]) -> None:
+    """One run, as `run_benchmark` carries it out."""
+    with directory.hold():
         recorded = directory.read_result()
-        if recorded is not None and recorded.status != "failed":
-            sys.exit(0)
-        directory.archive_failure()
-        status = pretend_steps(directory, is_stopped=lambda: stop.is_requested() or is_orphan())
-        if status is None:
-            sys.exit(EXIT_INTERRUPTED)
-        write_pretended(directory, status)
+        if recorded is None or recorded.status == "failed":
+            directory.archive_failure()
+            write_pretended(directory, pretend_steps(directory, is_stopped=is_stopped))
 
 
-def pretend_steps(directory: RunDir, *, is_stopped: Any, step_s: float = STEP_S) -> str | None:
-    """Every step from the last one that was finished; the status, or None when it was asked to stop."""
+def pretend_steps(directory: RunDir, *, is_stopped: Callable[[], bool], step_s: float = STEP_S) -> str:
+    """Every step from the last one that was finished; returns the status.
+
+    Raises:
+        RunInterrupted: When it was asked to stop.
+    """
     training = directory.read_config()["training"]
     mark = directory.checkpoints / "step.json"
     first = int(mark.read_text()) if mark.exists() else 0
@@ -55,7 +68,7 @@ def pretend_steps(directory: RunDir, *, is_stopped: Any, step_s: float = STEP_S)
             write_json(mark, step)
         if is_stopped() and not is_last:
             write_json(mark, step)
-            return None
+            raise RunInterrupted(f"stopped at step {step}; the same command goes on")
     return "finished"
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from peft import (
@@ -23,6 +20,7 @@ from torch import Tensor, nn
 
 from lora_bench.errors import ModelError
 from lora_bench.methods.base import Method, Placed
+from lora_bench.methods.quiet import quiet_peft
 from lora_bench.methods.tensors import check_shapes, read_tensors
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -41,7 +39,7 @@ class AdaptedMethod(Method):
 
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
         """Wraps the placed matrices in PEFT's layers."""
-        with quiet():
+        with quiet_peft():
             wrapped = get_peft_model(net, self.peft_config(placed))
         assert isinstance(wrapped, nn.Module), "PEFT wraps the network"
         for name, parameter in wrapped.named_parameters():
@@ -75,7 +73,7 @@ class AdaptedMethod(Method):
         if differing:
             raise ModelError(f"{folder}: belongs to another model or method; {differing[:3]} are on one side only")
         check_shapes(own, tensors, folder / ADAPTER_FILE)
-        with quiet():
+        with quiet_peft():
             set_peft_model_state_dict(peft_model(net), tensors)
 
     def merge(self, net: nn.Module) -> nn.Module | None:
@@ -116,18 +114,3 @@ def task_words(placed: Placed) -> dict[str, object]:
         "modules_to_save": list(placed.head_modules) or None,
         "task_type": TaskType.SEQ_CLS if placed.head_modules else TaskType.CAUSAL_LM,
     }
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings of PEFT that say nothing to a user."""
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks transformers 5.23 by an old name; can go with the PEFT that uses the new one.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        # Conv1D stores its weight the other way round; PEFT sets fan_in_fan_out itself, and says so per layer.
-        warnings.filterwarnings("ignore", message=".*fan_in_fan_out is set to", category=UserWarning)
-        # The network is in memory before it is adapted, so there is nothing to gain.
-        warnings.filterwarnings("ignore", message="lora with eva initialization", category=UserWarning)
-        # VeRA's shared factors come from their seed again.
-        warnings.filterwarnings("ignore", message="Specified to not (save|load) vera_A", category=UserWarning)
-        yield

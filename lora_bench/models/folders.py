@@ -48,7 +48,7 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         raise ModelError(_explain_absence(folder))
     for file in files:
-        _check_length(file)
+        read_header(file)
     return files
 
 
@@ -89,21 +89,27 @@ def _explain_absence(folder: Path) -> str:
     return f"{folder}: has neither {WEIGHTS} nor {INDEX}"
 
 
-def _check_length(path: Path) -> None:
-    """Compares a file's length with what its header says: a download that was cut short is found at once."""
+def read_header(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file by name, with `dtype` and `shape`; no tensor is read.
+
+    Raises:
+        ModelError: If it is no such file, or its length is not what its header says: a download that was cut short.
+    """
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size:
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            header: dict[str, Any] = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
         expected = 8 + length + max(ends, default=0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as err:
         raise ModelError(f"{path}: is missing or no safetensors file ({err}); fetch or save the model again") from err
     if size != expected:
         raise ModelError(f"{path}: has {size} bytes, its header says {expected}; fetch or save the model again")
+    return header
 
 
 def is_writable(folder: Path) -> bool:

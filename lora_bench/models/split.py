@@ -30,6 +30,7 @@ class SplitLinear(nn.Module):
 
     Attributes:
         roles: Names of the children, in the order of the fused matrix.
+        sizes: Out features of each of them.
         head_dim: Out features of one head where roles alternate head by head, else None.
         is_conv1d: Whether the fused matrix was a `Conv1D`, which stores its weight as (in, out).
     """
@@ -39,11 +40,12 @@ class SplitLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.roles = tuple(roles)
+        self.sizes = tuple(sizes)
         self.head_dim = head_dim
         self.is_conv1d = isinstance(fused, Conv1D)
         weight_OI = fused.weight.detach()
-        weights = self._take_apart(weight_OI.T if self.is_conv1d else weight_OI, sizes)
-        biases = None if fused.bias is None else self._take_apart(fused.bias.detach(), sizes)
+        weights = self.take_apart(weight_OI.T if self.is_conv1d else weight_OI)
+        biases = None if fused.bias is None else self.take_apart(fused.bias.detach())
         for index, role in enumerate(self.roles):
             bias = None if biases is None else biases[index]
             self.add_module(role, _build_linear(weights[index], bias, requires_grad=fused.weight.requires_grad))
@@ -64,21 +66,23 @@ class SplitLinear(nn.Module):
         parts = [part for role in self.roles if type(part := self.get_submodule(role)) is nn.Linear]
         if len(parts) < len(self.roles):
             raise ModelError("a split matrix still carries adapters; merge or remove them before join_fused")
-        weight_OI = self._put_together([part.weight.detach() for part in parts])
+        weight_OI = self.put_together([part.weight.detach() for part in parts])
         biases = [part.bias.detach() for part in parts if part.bias is not None]
-        bias = self._put_together(biases) if biases else None
+        bias = self.put_together(biases) if biases else None
         requires_grad = parts[0].weight.requires_grad
         if self.is_conv1d:
             return _build_conv1d(weight_OI, bias, requires_grad=requires_grad)
         return _build_linear(weight_OI, bias, requires_grad=requires_grad)
 
-    def _take_apart(self, rows: torch.Tensor, sizes: Sequence[int]) -> Sequence[torch.Tensor]:
+    def take_apart(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Rows of the fused matrix, one per out feature, as those of each role."""
         if self.head_dim is None:
-            return torch.split(rows, list(sizes))
+            return torch.split(rows, list(self.sizes))
         heads = torch.unflatten(rows, 0, (-1, len(self.roles), self.head_dim))
         return [part.flatten(0, 1) for part in heads.unbind(1)]
 
-    def _put_together(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def put_together(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The inverse of `take_apart`."""
         if self.head_dim is None:
             return torch.cat(list(parts))
         return torch.stack([torch.unflatten(part, 0, (-1, self.head_dim)) for part in parts], dim=1).flatten(0, 2)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_bench.errors import ConfigError
+from lora_bench.errors import ConfigError, StorageAwayError
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import check_run
 from lora_bench.records import RunResult
 from lora_bench.search.objectives import mean_metrics
 from lora_bench.search.question import Arm, Question
+from lora_bench.search.space import Point
 from lora_bench.search.study import OptunaArm, Verdict, point_key
 from lora_bench.search.studydir import StudyDir, TrialLine
 from lora_bench.search.trials import Member, Trial, trial_from_line, trial_status
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_REPEATS = 3
 """Times in a row that a sampler may give a point that was asked before; then an unseen one is drawn at random."""
+AWAY_S = 2.0
+"""Seconds for which a storage that did not answer is left alone."""
 
 
 class SearchSupply:
@@ -46,6 +49,9 @@ class SearchSupply:
         self._sides = [_Side(arm, optuna_arms[arm.name]) for arm in question.arms]
         self._trials: list[Trial] = []
         self._waiting: list[Trial] = []
+        self._untold: list[Trial] = []
+        self._away_until_s = 0.0
+        self.problem: str | None = None
         self.notes: list[str] = []
         lines = directory.read_trials()
         for side in self._sides:
@@ -60,6 +66,16 @@ class SearchSupply:
         """A trial that was begun, or a new one of the arm that is furthest behind."""
         if self._waiting:
             return self._waiting.pop(0)
+        if time.monotonic() < self._away_until_s:
+            return None
+        try:
+            self._tell_all()
+            return self._next_asked()
+        except StorageAwayError as err:
+            self._went_away(err)
+            return None
+
+    def _next_asked(self) -> Trial | None:
         while True:
             open_sides = [side for side in self._sides if side.num_counted < self._question.study.n_trials]
             open_sides = [side for side in open_sides if not side.is_exhausted]
@@ -71,16 +87,28 @@ class SearchSupply:
                 return trial
 
     def ended(self, trial: Trial) -> None:
-        """Tells Optuna, once all that there will be of the trial is on disk."""
-        side = next(side for side in self._sides if side.arm.name == trial.arm)
-        verdict = judge(trial, self._question)
-        assert verdict is not None, "a trial that has ended has a status"
-        side.optuna.tell(trial.number, self._with_curve(trial, verdict))
+        """Tells Optuna, once all that there will be of the trial is on disk; later, if its storage is away."""
+        self._untold.append(trial)
+        if time.monotonic() < self._away_until_s:
+            return
+        try:
+            self._tell_all()
+        except StorageAwayError as err:
+            self._went_away(err)
 
-    def importances(self) -> dict[str, dict[str, float]]:
-        """Arm -> parameter -> the part of the first objective's variation that it explains."""
-        found = {side.arm.name: side.optuna.importances() for side in self._sides if len(side.arm.space.dimensions) > 1}
-        return {arm: parts for arm, parts in found.items() if parts}
+    def _tell_all(self) -> None:
+        while self._untold:
+            trial = self._untold[0]
+            side = next(side for side in self._sides if side.arm.name == trial.arm)
+            verdict = judge(trial, self._question)
+            assert verdict is not None, "a trial that has ended has a status"
+            side.optuna.tell(trial.number, verdict)
+            self._untold.pop(0)
+        self.problem = None
+
+    def _went_away(self, err: StorageAwayError) -> None:
+        self.problem = str(err)
+        self._away_until_s = time.monotonic() + AWAY_S
 
     def num_runs(self) -> int:
         """Runs of all trials that are asked for; an arm whose points are all done has no more."""
@@ -101,8 +129,7 @@ class SearchSupply:
         known = side.optuna.trials()
         if not _agree(lines, verdicts, known):
             self.notes.append(f"{side.arm.name}: Optuna's study made again from {len(lines)} trials and their runs")
-            curved = [v and self._with_curve(trial, v) for trial, v in zip(trials, verdicts, strict=True)]
-            side.optuna.rebuild(lines, curved)
+            side.optuna.rebuild(lines, verdicts)
             known = side.optuna.trials()
         for trial, verdict in zip(trials, verdicts, strict=True):
             self._adopt(side, trial)
@@ -113,7 +140,7 @@ class SearchSupply:
                 self.ended(trial)
         for number in range(len(lines), len(known)):
             if known[number].state.name == "RUNNING":  # asked, and not yet on record when the controller died
-                trial = self._build(side, number, side.optuna.take_up(number))
+                trial = self._build(side, side.optuna.ask(number))
                 if trial.members:
                     self._waiting.append(trial)
 
@@ -126,6 +153,7 @@ class SearchSupply:
 
     def _adopt(self, side: _Side, trial: Trial) -> None:
         self._trials.append(trial)
+        side.num_asked += 1
         if trial.duplicate_of is None:
             side.seen[point_key(trial.point)] = trial.number
             side.num_counted += 1
@@ -137,23 +165,16 @@ class SearchSupply:
             for member in trial.members:
                 member.state = "spared" if member.state == "waiting" else member.state
 
-    def _with_curve(self, trial: Trial, verdict: Verdict) -> Verdict:
-        """With the curve of its first run, which Optuna's dashboard draws."""
-        metric = pruner_metric(self._question)
-        if metric is None or not trial.members:
-            return verdict
-        return dataclasses.replace(verdict, curve=read_curve(trial.members[0].run_dir, metric))
-
     def _ask(self, side: _Side) -> Trial | None:
         if side.num_repeats >= MAX_REPEATS:
             side.is_exhausted = not side.optuna.enqueue_unseen([dict(key) for key in side.seen])
             side.num_repeats = 0
             if side.is_exhausted:
                 return None
-        return self._build(side, *side.optuna.ask())
+        return self._build(side, side.optuna.ask(side.num_asked))
 
-    def _build(self, side: _Side, number: int, point: dict[str, str | int | float]) -> Trial:
-        """The trial of a point, on record. Without runs it has ended already: a repeated point, or no valid run."""
+    def _build(self, side: _Side, point: Point) -> Trial:
+        """The next trial, on record. Without runs it has ended already: a repeated point, or no valid run."""
         earlier = side.seen.get(point_key(point))
         words: tuple[str, ...] = ()
         members: list[Member] = []
@@ -164,7 +185,7 @@ class SearchSupply:
                 members = self._members(side.arm, point)
             except ConfigError as err:
                 error = "; ".join(map(str, err.faults))
-        trial = Trial(side.arm.name, number, point, words, members, error, earlier)
+        trial = Trial(side.arm.name, side.num_asked, point, words, members, error, earlier)
         self._directory.append_trial(trial.as_line())
         self._adopt(side, trial)
         side.num_repeats = side.num_repeats + 1 if earlier is not None else 0
@@ -173,7 +194,7 @@ class SearchSupply:
             self.ended(trial)
         return trial
 
-    def _members(self, arm: Arm, point: dict[str, str | int | float]) -> list[Member]:
+    def _members(self, arm: Arm, point: Point) -> list[Member]:
         configs = arm.configs_at(point, self._question.seeds)
         check_run(configs[0])
         return [Member(run_dir_for(config, self._root), config) for config in configs]
@@ -187,6 +208,8 @@ class _Side:
         self.optuna = optuna
         self.seen: dict[tuple[tuple[str, str], ...], int] = {}
         """Every point that was asked -> its trial."""
+        self.num_asked = 0
+        """Trials on record; the number of the next one."""
         self.num_counted = 0
         """Trials that are asked for or done, repeated points apart."""
         self.num_repeats = 0
@@ -194,7 +217,7 @@ class _Side:
 
 
 def judge(trial: Trial, question: Question) -> Verdict | None:
-    """What the run directories say of a trial; None while it goes on."""
+    """What the run directories say of a trial, with the curve of its first run; None while it goes on."""
     if trial.duplicate_of is not None:
         return Verdict("duplicate", attributes={"duplicate_of": trial.duplicate_of})
     if trial.error is not None:
@@ -203,7 +226,8 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     status = trial_status([result.status for result in results], len(trial.members))
     if status is None:
         return None
-    metrics = mean_metrics(results)
+    metrics, pruned_by = mean_metrics(results), pruner_metric(question)
+    curve = read_curve(trial.members[0].run_dir, pruned_by) if pruned_by else {}
     attributes = {
         "status": status,
         "runs": [member.run_dir.path.name for member in trial.members],
@@ -213,7 +237,7 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     missing = [objective.metric for objective in question.objectives if objective.metric not in metrics]
     if status == "finished" and missing:
         return Verdict("failed", attributes=attributes | {"error": f"its result has no {', '.join(missing)}"})
-    return Verdict(status, metrics, attributes=attributes)
+    return Verdict(status, metrics, curve, attributes)
 
 
 def _agree(lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None], known: Sequence[FrozenTrial]) -> bool:

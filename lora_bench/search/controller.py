@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lora_bench import rundir
+from lora_bench.errors import DiskError
 from lora_bench.execution import Executor, Outcome, RunRequest
+from lora_bench.execution.base import EXIT_DISK
 from lora_bench.execution.local import threads_per_run
 from lora_bench.search.clock import Clock
 from lora_bench.search.pruner import Pruner
@@ -79,37 +81,61 @@ class Controller:
         self._watches: dict[int, Watch] = {}
         self._ended_by_us: dict[int, str] = {}
         self._unsynced: dict[str, Member] = {}
+        self._slots: dict[int, int] = {}
+        """Handle -> the slot that its run has."""
         self._is_dry = False
+        self._halted: str | None = None
         self._synced_s = self._noted_s = time.monotonic()
         self.board = Board()
 
     def run(self, stop: Stop) -> None:
-        """Until the supply has no more, or until somebody asks to stop and the running runs have checkpointed."""
+        """Until the supply has no more, or until somebody asks to stop and the running runs have checkpointed.
+
+        Raises:
+            DiskError: If the disk takes no more; the running runs were asked to stop, and nothing recorded is lost.
+        """
         self.board.num_runs, self.board.num_recorded = self._supply.num_runs(), self._supply.num_recorded()
         self._pruner.learn(self._supply.trials())
         self._view.start(self.board)
+        if self.board.num_runs > self.board.num_recorded:
+            self._tracker.prepare()
         state = "failed"
         try:
             while self._step(stop):
                 time.sleep(self._poll_s)
-            state = "stopped" if stop.is_requested() else "done"
+            state = "stopped" if self._is_stopping(stop) else "done"
         finally:
             self._executor.close()
-            self._sync(finished=state == "done")
-            self._note(state)
+            self._close_books(state)
             self._view.stop(self.board)
+        if self._halted is not None:
+            raise DiskError(self._halted)
 
     def _step(self, stop: Stop) -> bool:
         """Looks at what runs, fills free slots; whether there is more to do."""
+        try:
+            self._work(stop)
+        except DiskError as err:
+            self._halt(str(err))
+        self._view.update(self.board)
+        return bool(self.board.running) or not (self._is_stopping(stop) or (self._is_dry and not self._waiting))
+
+    def _work(self, stop: Stop) -> None:
         for member in list(self.board.running):
-            if stop.is_requested():
+            if self._is_stopping(stop):
                 self._ask_to_stop(member, now=stop.is_urgent())
             self._look_at(member)
-        if not stop.is_requested():
+        if not self._is_stopping(stop):
             self._fill_slots()
-        self._view.update(self.board)
+            self._view.storage(self._supply.problem)
         self._keep_books()
-        return bool(self.board.running) or (not stop.is_requested() and not (self._is_dry and not self._waiting))
+
+    def _is_stopping(self, stop: Stop) -> bool:
+        return stop.is_requested() or self._halted is not None
+
+    def _halt(self, reason: str) -> None:
+        """A disk that takes no more stops the whole study: each further run would only lose time."""
+        self._halted = self._halted or reason
 
     def _look_at(self, member: Member) -> None:
         assert member.handle is not None, "running members were submitted"
@@ -120,6 +146,8 @@ class Controller:
             return
         if watch.look():
             self._prune(member, watch)
+        if self._executor.is_waiting(member.handle):
+            watch.rest()
         limit_min = self._question.config.executor.hang_min
         if limit_min is not None and watch.silent_s > 60 * limit_min and member.handle not in self._ended_by_us:
             self._ended_by_us[member.handle] = f"hung: nothing new from it for {limit_min:g} min"
@@ -144,7 +172,10 @@ class Controller:
         free = self._question.study.n_jobs - len(self.board.running)
         held: list[Member] = []
         while free > 0 and (member := self._next_member()) is not None:
-            if member.run_dir.is_held():
+            if (handle := self._executor.reattach(member.run_dir)) is not None:
+                self._follow(member, handle, "its job goes on")
+                free -= 1
+            elif member.run_dir.is_held():
                 # An orphan of a controller that was killed, or a run of another command: it is waited for.
                 self._hold_off(member)
                 held.append(member)
@@ -160,7 +191,7 @@ class Controller:
     def _next_member(self) -> Member | None:
         while not self._waiting:
             trial = self._supply.next()
-            self._is_dry = trial is None
+            self._is_dry = trial is None and self._supply.problem is None
             if trial is None:
                 return None
             self._waiting.extend(member for member in trial.members if not member.has_ended)
@@ -180,13 +211,23 @@ class Controller:
             threads_per_run(study.n_jobs, executor.threads_per_run),
             memory_share=1 / study.n_jobs,
             command=shlex.join(sys.orig_argv),
+            label=self._question.name,
+            slot=self._free_slot(),
         )
-        member.handle = self._executor.submit(request)
-        member.state = "running"
-        self._watches[member.handle] = Watch(member.run_dir, self._pruner.metric)
+        handle = self._executor.submit(request)
+        self._follow(member, handle, "started again" if member.num_deaths else "started")
+
+    def _follow(self, member: Member, handle: int, told: str) -> None:
+        """Takes a run that was started, now or by an earlier controller, among those that are looked at."""
+        member.handle, member.state = handle, "running"
+        self._slots[handle] = self._free_slot()
+        self._watches[handle] = Watch(member.run_dir, self._pruner.metric)
         self._unsynced[member.run_dir.path.name] = member
         self.board.running.append(member)
-        self._view.event(member, "started again" if member.num_deaths else "started")
+        self._view.event(member, told)
+
+    def _free_slot(self) -> int:
+        return min(set(range(self._question.study.n_jobs)) - set(self._slots.values()))
 
     def _take_result(self, member: Member) -> None:
         result = member.run_dir.read_result()
@@ -203,8 +244,9 @@ class Controller:
         if was_stopping and reason is not None and member.run_dir.read_result() is None:
             member.handle, member.state, told = None, "interrupted", reason
         else:
-            told = settle(member, outcome, reason=reason)
+            told = self._settle(member, outcome, reason)
         self.board.running.remove(member)
+        del self._slots[handle]
         watch = self._watches.pop(handle)
         watch.look()
         self._clock.add_run(watch.age_s)
@@ -214,6 +256,16 @@ class Controller:
             self._waiting.appendleft(member)
         else:
             self._count(member)
+
+    def _settle(self, member: Member, outcome: Outcome, reason: str | None) -> str:
+        try:
+            told = settle(member, outcome, reason=reason)
+        except DiskError as err:
+            member.state, told = "interrupted", str(err)
+            self._halt(told)
+        if outcome.exit_code == EXIT_DISK and member.state == "interrupted":
+            self._halt(f"{member.run_dir.path}: {told}; see to the disk, then the same command goes on")
+        return told
 
     def _count(self, member: Member) -> None:
         """A run has ended; so has its trial, if it was the last, or if its end spares the others."""
@@ -239,6 +291,13 @@ class Controller:
             self._sync(finished=False)
         if now - self._noted_s > PROGRESS_EVERY_S:
             self._note("running")
+
+    def _close_books(self, state: str) -> None:
+        try:
+            self._sync(finished=state == "done")
+            self._note(state)
+        except DiskError as err:
+            self._halt(str(err))
 
     def _note(self, state: str) -> None:
         self._noted_s = time.monotonic()

@@ -51,6 +51,7 @@ class GridSupply:
     """Hands the trials of a grid out in their order."""
 
     spares_seeds = False
+    problem: str | None = None
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self._all = list(trials)
@@ -73,10 +74,6 @@ class GridSupply:
 
     def ended(self, trial: Trial) -> None:
         """Nothing: the run directories say it."""
-
-    def importances(self) -> dict[str, dict[str, float]]:
-        """None: a grid has no model of its objective."""
-        return {}
 
     def num_runs(self) -> int:
         """Runs of the grid."""

@@ -84,7 +84,7 @@ def build_constraints(texts: Sequence[str]) -> tuple[list[Constraint], list[Faul
     constraints: list[Constraint] = []
     faults: list[Fault] = []
     for text in texts:
-        match = re.fullmatch(r"\s*(\S+?)\s*(<=|>=)\s*([-+.\deE]+)\s*", text)
+        match = re.fullmatch(r"\s*(\S+?)\s*(<=|>=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text)
         if match is None:
             example = "memory/peak_tensor_gib <= 2"
             faults.append(Fault("study.constraints", f"'{text}' is no bound on a metric; write '{example}'"))

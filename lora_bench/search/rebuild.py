@@ -9,6 +9,7 @@ from lora_bench.rundir import RunDir
 from lora_bench.search.asking import judge
 from lora_bench.search.question import build_question
 from lora_bench.search.storage import open_storage
+from lora_bench.search.study import OptunaArm
 from lora_bench.search.studydir import StudyDir, settle_question
 from lora_bench.search.trials import trial_from_line
 from lora_bench.tracking import load_tracker
@@ -25,13 +26,11 @@ def rebuild(directory: StudyDir, command: Sequence[str]) -> tuple[int, tuple[str
         settle_question(directory, question, directory.read_question()["command"])
         lines = directory.read_trials()
         if not question.is_grid:
-            from lora_bench.search.study import OptunaArm
-
             storage = open_storage(question.study.storage, directory.journal)
             for arm in question.arms:
                 of_arm = [line for line in lines if line.arm == arm.name]
                 verdicts = [judge(trial_from_line(line, directory.runs), question) for line in of_arm]
-                OptunaArm(question, arm, storage).rebuild(of_arm, verdicts)
+                OptunaArm(question, arm, storage, directory).rebuild(of_arm, verdicts)
         runs = [RunDir(directory.runs / name) for line in lines for name in line.runs]
         tracker = load_tracker(question.config.tracking, root=root_folder(question.config))
         report = tracker.sync([run for run in runs if run.config.exists()], study=question.name, finished=True)

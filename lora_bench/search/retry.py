@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_bench.execution import Outcome
-from lora_bench.execution.local import EXIT_HELD, EXIT_INTERRUPTED
+from lora_bench.execution.base import EXIT_DISK, EXIT_HELD, EXIT_INTERRUPTED, EXIT_TIME
 from lora_bench.recorder import record_failure
 from lora_bench.search.trials import Member
 
@@ -16,6 +16,9 @@ def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> st
 
     A diverged run and one that ran out of memory have a result, which stands. A run that died is tried again up to
     the limit, then recorded as failed. `reason` is why the controller itself ended it.
+
+    Raises:
+        DiskError: If the failure cannot be recorded; the state is then as it was.
     """
     member.handle = None
     result = member.run_dir.read_result()
@@ -25,6 +28,12 @@ def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> st
     if reason is None and outcome.exit_code == EXIT_INTERRUPTED:
         member.state = "interrupted"
         return "stopped after a checkpoint; the same command goes on"
+    if outcome.exit_code == EXIT_TIME:
+        member.state = "waiting"
+        return "the time of its job is over; another one goes on from its checkpoint"
+    if outcome.exit_code == EXIT_DISK:
+        member.state = "interrupted"
+        return f"{outcome.reason}; the log may say more: {member.run_dir.log}"
     if outcome.exit_code == EXIT_HELD:
         # Another command began the same run in the moment between looking and starting; it is waited for.
         member.state = "waiting"
@@ -34,7 +43,7 @@ def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> st
     if member.num_deaths <= MAX_RETRIES:
         member.state = "waiting"
         return f"{said}; retry {member.num_deaths} of {MAX_RETRIES}"
-    member.state = "failed"
     with member.run_dir.hold():
         record_failure(member.load_config(), member.run_dir, f"no result after {MAX_RETRIES + 1} tries: {said}")
+    member.state = "failed"
     return f"failed: {said}"

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lora_bench.errors import StudyError
 from lora_bench.search.objectives import Constraint, Objective
 from lora_bench.search.question import BASELINE, Arm, Question
 from lora_bench.search.samplers import build_sampler
 from lora_bench.search.space import Dimension, Point, Space, Value
-from lora_bench.search.studydir import TrialLine
+from lora_bench.search.storage import answering
+from lora_bench.search.studydir import StudyDir, TrialLine
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 UNHEALTHY = "status"
 """Name of the constraint that a diverged or out-of-memory trial violates."""
+OWNER = "lora_bench_study_id"
+"""Attribute of Optuna's study: the id of the study folder that it is a projection of."""
 MAX_LISTED = 100_000
 """Points of a discrete space among which an unseen one is looked for."""
 
@@ -43,12 +47,22 @@ class Verdict:
 
 
 class OptunaArm:
-    """One arm. Used by the controller only, from one process."""
+    """One arm. Used by the controller only, from one process.
 
-    def __init__(self, question: Question, arm: Arm, storage: BaseStorage) -> None:
+    Every method raises `StorageAwayError` where a server does not answer, and may then be called again.
+    """
+
+    def __init__(self, question: Question, arm: Arm, storage: BaseStorage, directory: StudyDir) -> None:
+        """Opens the arm in the storage of the study in this folder, and makes it if it is not there.
+
+        Raises:
+            StudyError: If the storage has a study of this name that belongs to another folder.
+        """
         self._question = question
         self._arm = arm
         self._storage = storage
+        self._owner = directory.read_question()["id"]
+        self._where = str(directory.journal) if question.study.storage is None else "study.storage"
         self._name = optuna_name(question.name, arm.name)
         self._study = self._open()
         self._live: dict[int, Any] = {}
@@ -56,21 +70,21 @@ class OptunaArm:
 
     def trials(self) -> Sequence[FrozenTrial]:
         """Every trial that was asked, in order."""
-        return self._study.get_trials(deepcopy=False)
+        with answering(self._where):
+            return self._study.get_trials(deepcopy=False)
 
-    def ask(self) -> tuple[int, Point]:
-        """A new point and its number."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return self._draw(self._study.ask())
-
-    def take_up(self, number: int) -> Point:
-        """The point of a trial that an earlier controller asked; what it had not drawn yet is drawn now."""
+    def ask(self, number: int) -> Point:
+        """The point of the trial of this number: a new one, or what of it an earlier call did not come to draw."""
         from optuna.trial import Trial
 
-        with warnings.catch_warnings():
+        known = self.trials()
+        with answering(self._where), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self._draw(Trial(self._study, self.trials()[number]._trial_id))[1]
+            is_begun = number < len(known) and known[number].state.name == "RUNNING"
+            trial = Trial(self._study, known[number]._trial_id) if is_begun else self._study.ask()
+            assert trial.number == number, "trials are on record in the order of their numbers"
+            self._live[number] = trial
+            return self._arm.space.draw(lambda dimension: _suggest(trial, dimension))
 
     def enqueue_unseen(self, seen: Iterable[Point]) -> bool:
         """Has the next `ask` give a point that was not asked yet; False if a discrete space has none left."""
@@ -81,12 +95,13 @@ class OptunaArm:
         left = [point for point in left if point_key(point) not in known]
         if not left:
             return False
-        self._study.enqueue_trial(stored(self._arm.space, self._random.choice(left)))
+        with answering(self._where):
+            self._study.enqueue_trial(stored(self._arm.space, self._random.choice(left)))
         return True
 
     def tell(self, number: int, verdict: Verdict) -> None:
         """What became of a trial; a trial that was told already is left as it is."""
-        from optuna.trial import Trial, TrialState
+        from optuna.trial import Trial
 
         trial = self._live.pop(number, None)
         if trial is None:
@@ -94,6 +109,13 @@ class OptunaArm:
             if known.state.is_finished():
                 return
             trial = Trial(self._study, known._trial_id)
+        with answering(self._where), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CMA-ES says each time that it leaves constraints out
+            self._tell(trial, verdict)
+
+    def _tell(self, trial: Any, verdict: Verdict) -> None:
+        from optuna.trial import TrialState
+
         for key, value in verdict.attributes.items():
             trial.set_user_attr(key, value)
         for key, value in constraint_values(self._question.constraints, verdict).items():
@@ -103,39 +125,32 @@ class OptunaArm:
                 trial.report(value, step)
         state = TrialState[state_name(verdict)]
         values = told_values(self._question.objectives, verdict) if state is TrialState.COMPLETE else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CMA-ES says each time that it leaves constraints out
-            self._study.tell(trial, values=values, state=state)
+        self._study.tell(trial, values=values, state=state)
 
     def rebuild(self, lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None]) -> None:
         """Makes the arm again from the trials on record; those without a verdict are running."""
         import optuna
 
-        optuna.delete_study(study_name=self._name, storage=self._storage)
-        self._study = self._open()
-        self._live.clear()
-        for line, verdict in zip(lines, verdicts, strict=True):
-            self._study.add_trial(self._frozen(line, verdict))
-
-    def importances(self) -> dict[str, float]:
-        """The part of the first objective's variation that each parameter explains; empty if it cannot be said."""
-        import optuna
-
-        complete = [trial for trial in self.trials() if trial.state.name == "COMPLETE"]
-        if len(complete) < 4:
-            return {}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return dict(
-                    optuna.importance.get_param_importances(
-                        self._study, target=lambda trial: trial.values[0] if trial.values else float("nan")
-                    )
-                )
-        except (ValueError, RuntimeError):  # too few different values
-            return {}
+        with answering(self._where):
+            optuna.delete_study(study_name=self._name, storage=self._storage)
+            self._study = self._open()
+            self._live.clear()
+            for line, verdict in zip(lines, verdicts, strict=True):
+                self._study.add_trial(frozen_trial(self._question, self._arm.space, line, verdict))
 
     def _open(self) -> Study:
+        with answering(self._where):
+            study = self._create()
+            study.sampler = build_sampler(
+                self._question.sampler,
+                # The arms draw apart: with one seed the same ranks of the two would always meet the same rates.
+                seed=f"{self._question.study.seed}:{self._arm.name}",
+                num_asked=len(study.get_trials(deepcopy=False)),
+                space=self._arm.space,
+            )
+        return study
+
+    def _create(self) -> Study:
         import optuna
 
         existing = optuna.get_all_study_names(self._storage)
@@ -148,39 +163,40 @@ class OptunaArm:
         if self._name not in existing:
             study.set_metric_names([objective.metric for objective in self._question.objectives])
             study.set_user_attr("arm", self._arm.name)
-        study.sampler = build_sampler(
-            self._question.sampler,
-            # The arms draw apart: with one seed the same ranks of the two would always meet the same rates.
-            seed=f"{self._question.study.seed}:{self._arm.name}",
-            num_asked=len(study.get_trials(deepcopy=False)),
-            space=self._arm.space,
-        )
+        if study.user_attrs.get(OWNER, self._owner) != self._owner:
+            # A server is shared: the study of somebody else must not be taken for a projection of ours.
+            raise StudyError(
+                f"study.storage: has a study '{self._name}' of another folder; give this one a name of its own "
+                f"(study.name=...), or delete that one there (`optuna delete-study --study-name {self._name}`)"
+            )
+        study.set_user_attr(OWNER, self._owner)
         return study
 
-    def _draw(self, trial: Any) -> tuple[int, Point]:
-        self._live[trial.number] = trial
-        return trial.number, self._arm.space.draw(lambda dimension: _suggest(trial, dimension))
 
-    def _frozen(self, line: TrialLine, verdict: Verdict | None) -> FrozenTrial:
-        from optuna.trial import TrialState, create_trial
+def frozen_trial(question: Question, space: Space, line: TrialLine, verdict: Verdict | None) -> FrozenTrial:
+    """A trial on record as Optuna would have it; without a verdict it is running."""
+    from optuna.trial import TrialState, create_trial
 
-        dimensions = {one.key: one for one in self._arm.space.dimensions if one.key in line.point}
-        common: dict[str, Any] = {
-            "params": stored(self._arm.space, line.point),
-            "distributions": {key: _distribution(one) for key, one in dimensions.items()},
-        }
-        if verdict is None:
-            return create_trial(state=TrialState.RUNNING, **common)
-        state = TrialState[state_name(verdict)]
-        constraints = constraint_values(self._question.constraints, verdict)
-        return create_trial(
-            state=state,
-            values=told_values(self._question.objectives, verdict) if state is TrialState.COMPLETE else None,
-            user_attrs=dict(verdict.attributes),
-            system_attrs={f"constraints:{key}": value for key, value in constraints.items()},
-            intermediate_values=dict(verdict.curve) if len(self._question.objectives) == 1 else {},
-            **common,
-        )
+    dimensions = {one.key: one for one in space.dimensions if one.key in line.point}
+    common: dict[str, Any] = {
+        "params": stored(space, line.point),
+        "distributions": {key: _distribution(one) for key, one in dimensions.items()},
+    }
+    if verdict is None:
+        return create_trial(state=TrialState.RUNNING, **common)
+    state = TrialState[state_name(verdict)]
+    constraints = constraint_values(question.constraints, verdict)
+    values = told_values(question.objectives, verdict) if state is TrialState.COMPLETE else None
+    if state is TrialState.PRUNED and verdict.curve and len(question.objectives) == 1:
+        values = [verdict.curve[max(verdict.curve)]]  # as Optuna does when it is told of one
+    return create_trial(
+        state=state,
+        values=values,
+        user_attrs=dict(verdict.attributes),
+        system_attrs={f"constraints:{key}": value for key, value in constraints.items()},
+        intermediate_values=dict(verdict.curve) if len(question.objectives) == 1 else {},
+        **common,
+    )
 
 
 def optuna_name(study: str, arm: str) -> str:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,9 +205,10 @@ def settle_question(directory: StudyDir, question: Question, command: Sequence[s
     Raises:
         StudyError: With every difference between the question on record and this one.
     """
-    asked = question.as_data()
+    asked, study_id = question.as_data(), uuid.uuid4().hex
     if directory.question.exists():
         recorded = directory.read_question()
+        study_id = recorded.get("id", study_id)
         differences = list(difference(recorded["question"], asked))
         if differences:
             lines = "\n".join(f"  {line}" for line in differences)
@@ -214,13 +216,14 @@ def settle_question(directory: StudyDir, question: Question, command: Sequence[s
                 f"study {question.name}: on record with another question\n{lines}\n"
                 f"give this one a name of its own (study.name=...), or move {directory.path} away"
             )
-        if recorded["command"] == list(command):
+        if recorded["command"] == list(command) and "id" in recorded:
             return
     entry = {
         "question": asked,
         "text": question.text,
         "command": list(command),
         "n_trials": question.study.n_trials,
+        "id": study_id,
     }
     rundir.write_text(directory.question, yaml.safe_dump(entry, sort_keys=False, allow_unicode=True))
 

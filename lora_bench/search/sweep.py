@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from lora_bench.config.schema import SlurmExecutorConfig
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.execution import Executor, LocalExecutor
+from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
@@ -17,12 +20,13 @@ from lora_bench.search.clock import Clock
 from lora_bench.search.compose import compose_run
 from lora_bench.search.controller import Controller
 from lora_bench.search.grid import GridSupply, expand_grid
+from lora_bench.search.importance import importances
 from lora_bench.search.overview import read_overview
 from lora_bench.search.question import BASELINE, Question, build_question
 from lora_bench.search.storage import open_storage, storage_faults
 from lora_bench.search.studydir import StudyDir, settle_question, study_dir
 from lora_bench.search.summary import render_summary
-from lora_bench.search.trials import Trial
+from lora_bench.search.trials import Supply, Trial
 from lora_bench.search.view import StudyView
 from lora_bench.tracking import load_tracker
 
@@ -49,23 +53,28 @@ def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | No
     if not question.is_grid:
         _check_corners(question)
     directory = study_dir(root, question.name)
+    check_executor(question.config.executor, root)
+    if executor is None and getattr(question.config.executor, "submit_controller", False):
+        return _submit_controller(question, overrides, root, console)
     with directory.hold():
         settle_question(directory, question, overrides)
         _introduce(question, grid, console)
-        return _carry_out(question, directory, grid, executor or LocalExecutor(), console)
+        return _carry_out(
+            question, directory, grid, executor or build_executor(question.config.executor, root), console
+        )
 
 
 def _carry_out(
     question: Question, directory: StudyDir, grid: Sequence[Trial], executor: Executor, console: Console
 ) -> int:
     root, clock = root_folder(question.config), Clock(question.study, directory)
-    supply: GridSupply | SearchSupply
+    supply: Supply
     if question.is_grid:
         supply = GridSupply(grid)
         directory.record_trials([trial.as_line() for trial in grid])
     else:
-        supply = _search(question, directory, root, clock)
-        for note in supply.notes:
+        supply = search = _search(question, directory, root, clock)
+        for note in search.notes:
             console.print(note, highlight=False)
     controller = Controller(
         question,
@@ -86,11 +95,26 @@ def _carry_out(
     return EXIT_FAILED if "failed" in states else 0
 
 
+def _submit_controller(question: Question, overrides: Sequence[str], root: Path, console: Console) -> int:
+    """Has the cluster carry this command out; the job needs no GPU, and is queued again when its time is over."""
+    from lora_bench.execution.slurm import submit_job
+
+    config = question.config.executor
+    assert isinstance(config, SlurmExecutorConfig), "no other executor has such a key"
+    words = [word for word in overrides if not word.startswith("executor.submit_controller=")]
+    command = [sys.executable, str(Path(sys.argv[0]).absolute()), "-m", *words]
+    own = replace(config, cpus_per_task=1, gpus_per_node=0)
+    job_id = submit_job(own, root / "slurm", name=f"{question.name}:controller", task={"command": command})
+    console.print(f"study {question.name}: its controller is job {job_id}", highlight=False)
+    console.print(f"Look at it: lora-bench study {question.name} --root {root}", highlight=False, soft_wrap=True)
+    return 0
+
+
 def _search(question: Question, directory: StudyDir, root: Path, clock: Clock) -> SearchSupply:
     from lora_bench.search.study import OptunaArm
 
     storage = open_storage(question.study.storage, directory.journal)
-    arms = {arm.name: OptunaArm(question, arm, storage) for arm in question.arms}
+    arms = {arm.name: OptunaArm(question, arm, storage, directory) for arm in question.arms}
     return SearchSupply(question, directory, root, optuna_arms=arms, is_spent=clock.is_spent)
 
 
@@ -128,7 +152,7 @@ def _introduce(question: Question, grid: Sequence[Trial], console: Console) -> N
     )
 
 
-def _conclude(question: Question, directory: StudyDir, supply: GridSupply | SearchSupply, console: Console) -> None:
+def _conclude(question: Question, directory: StudyDir, supply: Supply, console: Console) -> None:
     runs = [member.run_dir for trial in supply.trials() for member in trial.members]
     finished = [run for run in runs if run.result.exists()]
     if not finished:
@@ -136,8 +160,7 @@ def _conclude(question: Question, directory: StudyDir, supply: GridSupply | Sear
     if len(finished) <= MOST_SHOWN:
         render_comparison(finished, console=console)
     overview = read_overview(directory)
-    importances = supply.importances()
-    render_summary(overview, console=console, importances=importances)
+    render_summary(overview, console=console, importances=importances(question, supply.trials()))
     console.print(
         f"\nLook closer: lora-bench study {question.name} ; lora-bench dashboard --root {root_folder(question.config)}",
         highlight=False,

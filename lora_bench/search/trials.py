@@ -114,12 +114,14 @@ class Supply(Protocol):
 
     spares_seeds: bool
     """Whether a bad end of one seed spares the others of its trial."""
+    problem: str | None
+    """Why it can neither give trials nor take their ends at the moment; None where it can."""
 
     def trials(self) -> list[Trial]:
         """Every trial so far, those of earlier commands too."""
 
     def next(self) -> Trial | None:
-        """A trial to carry out now; None if there is none at the moment, because others must end first or at all."""
+        """A trial to carry out now; None if there is no more, or if there is a `problem`."""
 
     def ended(self, trial: Trial) -> None:
         """Called once when a trial has ended, unless it was interrupted."""

@@ -31,6 +31,7 @@ class StudyView:
         self._live: Live | None = None
         self._start_s = time.monotonic()
         self._last_problem = ""
+        self._storage_problem: str | None = None
 
     def start(self, board: Board) -> None:
         """Says what is asked for and what is there already."""
@@ -59,6 +60,13 @@ class StudyView:
         if problem and problem != self._last_problem:
             self._console.print(f"tracking: {problem} (training goes on; the next sync catches up)", highlight=False)
         self._last_problem = problem
+
+    def storage(self, problem: str | None) -> None:
+        """Says once that the study's storage does not answer, and once that it answers again."""
+        if problem != self._storage_problem:
+            told = f"{problem}; runs go on, and it is asked again" if problem else "the storage answers again"
+            self._console.print(told, highlight=False, soft_wrap=True)
+        self._storage_problem = problem
 
     def stop(self, board: Board) -> None:
         """Takes the live view away and counts the states."""

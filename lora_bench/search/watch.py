@@ -37,6 +37,10 @@ class Watch:
         """Seconds since its files last changed."""
         return time.monotonic() - self._alive_s
 
+    def rest(self) -> None:
+        """The run has not begun: its silence up to now does not count."""
+        self._alive_s = time.monotonic()
+
     def look(self) -> bool:
         """Reads on; whether there is a new evaluation."""
         now = tuple(map(_change_of, (self._run_dir.metrics, self._run_dir.status)))

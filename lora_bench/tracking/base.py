@@ -33,6 +33,10 @@ class Tracker(abc.ABC):
     """
 
     @abc.abstractmethod
+    def prepare(self) -> None:
+        """Called once when runs are about to start: what takes seconds may begin now, beside them. May do nothing."""
+
+    @abc.abstractmethod
     def sync(self, runs: Sequence[RunDir], *, study: str | None = None, finished: bool = False) -> SyncReport:
         """Brings the store up to what the directories hold now. Costs next to nothing where nothing is new.
 
@@ -47,6 +51,9 @@ class Tracker(abc.ABC):
 
 class NullTracker(Tracker):
     """Writes nothing."""
+
+    def prepare(self) -> None:
+        """Does nothing."""
 
     def sync(self, runs: Sequence[RunDir], *, study: str | None = None, finished: bool = False) -> SyncReport:
         """Does nothing."""

@@ -65,6 +65,7 @@ def timing_metrics(timing: Timing) -> dict[str, float | None]:
     """Times and rates. What was not measured is None."""
     return {
         "time/load_s": timing.load_s,
+        "time/data_s": timing.data_s,
         "time/train_s": timing.train_s,
         "time/eval_s": timing.eval_s,
         "time/generate_s": timing.generate_s,

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lora_bench.errors import TrackingError
-from lora_bench.rundir import TEMPORARY_MARK, sync_folder, write_text
+from lora_bench.rundir import TEMPORARY_MARK, sync_path, write_text
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -24,7 +24,12 @@ PROBE_S = 2.0
 
 def store_uri(uri: str | None, root: Path) -> str:
     """The URI as MLflow takes it; None is SQLite in the root."""
-    return uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return with_driver(uri) if uri else f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def with_driver(uri: str) -> str:
+    """The URI with psycopg as PostgreSQL's driver; SQLAlchemy's default is its predecessor, which is not installed."""
+    return uri.replace("postgresql://", "postgresql+psycopg://", 1) if uri.startswith("postgresql://") else uri
 
 
 def artifact_root(root: Path) -> Path:
@@ -112,7 +117,7 @@ def ensure_database(path: Path, *, create: Callable[[Path], None]) -> None:
         with contextlib.closing(sqlite3.connect(partial)) as database:
             database.execute("PRAGMA journal_mode=WAL")
         os.rename(partial, path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
 def check_reachable(uri: str) -> None:

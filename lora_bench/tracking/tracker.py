@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +31,12 @@ class MlflowTracker(Tracker):
         self._pause_s = 0.0
         self._closed_until = 0.0
         self._problems: tuple[str, ...] = ()
+        self._opening: threading.Thread | None = None
+
+    def prepare(self) -> None:
+        """Opens the store in a thread: importing MLflow and making its tables takes a core for seconds."""
+        self._opening = threading.Thread(target=self._try_to_open, daemon=True)
+        self._opening.start()
 
     def sync(self, runs: Sequence[RunDir], *, study: str | None = None, finished: bool = False) -> SyncReport:
         """As `Tracker.sync`; with `finished` it waits up to a minute for another writer, else a second."""
@@ -37,6 +45,11 @@ class MlflowTracker(Tracker):
         if not runs and not finished:
             return SyncReport()
         names = tuple(run.path.name for run in runs)
+        if self._opening is not None:
+            if self._opening.is_alive() and not finished:
+                return SyncReport(behind=names)
+            self._opening.join()
+            self._opening = None
         if time.monotonic() < self._closed_until and not finished:
             return SyncReport(behind=names, problems=self._problems)
         try:
@@ -55,6 +68,11 @@ class MlflowTracker(Tracker):
         """
         with locked(self._root / ".mlflow.lock", wait_s=60):
             return self._open().set_view(headlines)
+
+    def _try_to_open(self) -> None:
+        # What goes wrong here is met again, and said, by the first sync.
+        with contextlib.suppress(TrackingError), locked(self._root / ".mlflow.lock", wait_s=1):
+            self._open()
 
     def _open(self) -> Projector:
         if self._projector is None:

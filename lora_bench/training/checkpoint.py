@@ -7,7 +7,6 @@ newest two are kept, so that a damaged one can be passed over.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from torch import Tensor
 
 from lora_bench import rundir
 from lora_bench.errors import CheckpointError
+from lora_bench.manifest import find_change, write_manifest
 
 TENSORS_FILE = "state.safetensors"
 SCALARS_FILE = "state.json"
-MANIFEST_FILE = "manifest.json"
 NUM_KEPT = 2
 
 
@@ -50,8 +49,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS_FILE)
         scalars = {"step": state.step, "config_digest": config_digest, "scalars": state.scalars}
         (partial / SCALARS_FILE).write_text(json.dumps(scalars), encoding="utf-8")
-        digests = {name: _sha256(partial / name) for name in (TENSORS_FILE, SCALARS_FILE)}
-        (partial / MANIFEST_FILE).write_text(json.dumps(digests), encoding="utf-8")
+        write_manifest(partial)
     for old in _folders(folder)[:-NUM_KEPT]:
         shutil.rmtree(old)
     return path
@@ -75,10 +73,9 @@ def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | No
 
 
 def _load(path: Path, config_digest: str) -> TrainingState:
-    digests = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
-    for name in (TENSORS_FILE, SCALARS_FILE):
-        if digests.get(name) != _sha256(path / name):
-            raise ValueError(f"{name} does not match its digest")
+    change = find_change(path)
+    if change is not None:
+        raise ValueError(change)
     scalars = json.loads((path / SCALARS_FILE).read_text(encoding="utf-8"))
     if scalars["config_digest"] != config_digest:
         raise CheckpointError(
@@ -92,11 +89,6 @@ def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.glob("step-*") if rundir.TEMPORARY_MARK not in path.name)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,29 +1,54 @@
-"""Studies whose runs pretend to train, in processes of their own."""
+"""Studies whose runs pretend to train, in processes of their own; a PostgreSQL server for those that want one."""
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.postgres import PostgresServer, find_binaries, server_folder
+from support.studies import PretendedStudy
 
-ROOT = Path(__file__).resolve().parents[2]
+WORDS = ("model=tiny", "task.num_train=64", "task.num_eval=32", "executor.threads_per_run=1")
 
 
 @pytest.fixture
 def pretended_study(tmp_path: Path, cache: str) -> Callable[..., str]:
     """Carries a study with these words out, in `tmp_path/root`; returns what it said."""
-    common = ["model=tiny", "task.num_train=64", "task.num_eval=32", "training.log_every=5", "tracking=none"]
-    common += ["executor.threads_per_run=1", f"paths.root={tmp_path}/root", f"paths.cache={cache}"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    words = [*WORDS, "training.log_every=5", "tracking=none", f"paths.cache={cache}"]
+    return PretendedStudy(tmp_path / "root", words).finish
 
-    def carry_out(*words: str, code: int = 0) -> str:
-        command = [sys.executable, str(ROOT / "tests/support/pretend_study.py"), *common, *words]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
 
-    return carry_out
+@pytest.fixture
+def study(tmp_path: Path, cache: str) -> PretendedStudy:
+    """A study of short runs that checkpoint and evaluate often, to be killed."""
+    words = ["training.max_steps=20", "training.eval_every=5", "training.checkpoint_every=5", "training.log_every=1"]
+    return PretendedStudy(tmp_path / "root", [*WORDS, *words, "tracking=none", f"paths.cache={cache}"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes that the test may fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here ({mounted.stderr.decode().strip()}); root can")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A server that the test may stop and start."""
+    pytest.importorskip("psycopg")
+    if find_binaries() is None:
+        pytest.skip("no PostgreSQL server here; `apt-get install postgresql`, as .ci/run does")
+    folder = server_folder()
+    server = PostgresServer(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_bench import rundir
+from lora_bench import cli, rundir
 from lora_bench.rundir import RunDir, find_run_dirs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +140,42 @@ def test_diverged_runs_are_results_and_the_grid_goes_on(command, tmp_path):
     done = run([*words, "lora.r=2", "training.warmup_ratio=0", "study.baseline=null", "training.dtype=fp32"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(result["status"] for result in results(tmp_path)) == ["diverged", "finished"]
+
+
+def test_a_run_that_hangs_is_ended_and_tried_again(command, tmp_path):
+    words = command("training.max_steps=60", "lora.r=1,2", "study.baseline=null", "executor.hang_min=0.2")
+    controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    os.kill(_running_pid(tmp_path, controller, step=7), signal.SIGSTOP)
+    out, _ = controller.communicate(timeout=300)
+    assert controller.returncode == 0, out
+    assert "hung: nothing new from it for 0.2 min; retry 1 of 2" in out
+    assert [result["status"] for result in results(tmp_path)] == ["finished"] * 2
+
+
+def test_a_run_that_needs_too_much_memory_ends_alone(command, tmp_path):
+    # 4,096 tweets of 8,192 inner features are several GiB; the process limit stands for a machine of 3 GiB.
+    words = command("training.max_steps=2", "lora.r=2", "training.batch_size=8,4096", "study.baseline=null")
+    words += ["task.num_train=4096", "task.max_length=64", "model.architecture.intermediate_size=8192"]
+    done = run(["prlimit", f"--data={3 * 2**30}", *words])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {result["status"]: result for result in results(tmp_path)}
+    assert set(found) == {"finished", "oom"}
+    assert "out of memory in training after 0 steps" in found["oom"]["error"]
+    assert "retry" not in done.stdout
+
+
+def test_stop_from_another_terminal_checkpoints_and_the_same_command_goes_on(command, tmp_path):
+    words = command("training.max_steps=200", "lora.r=2", "study.baseline=null", "study.name=mine")
+    controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    _running_pid(tmp_path, controller, step=3)
+    assert cli.main(["stop", "mine", "--root", f"{tmp_path}/root"]) == 0
+    out, _ = controller.communicate(timeout=120)
+    assert controller.returncode == 130, out
+    assert "stopped after a checkpoint; the same command goes on" in out
+    assert run(words).returncode == 0
+    (run_dir,) = find_run_dirs(tmp_path / "root")
+    steps = [line["step"] for line in rundir.read_lines(run_dir.metrics) if "train/loss" in line["metrics"]]
+    assert steps == list(range(1, 201))
 
 
 def _running_pid(tmp_path, controller, *, step):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from lora_bench.errors import ConfigError
+from lora_bench.errors import ConfigError, StudyError
 from lora_bench.search.question import SAMPLERS, build_question
 from lora_bench.search.storage import open_storage, storage_faults
 from lora_bench.search.study import OptunaArm, Verdict
+from lora_bench.search.studydir import StudyDir, settle_question
 
 RATE = "training.lr=tag(log,interval(1e-5,1e-1))"
 
@@ -18,10 +20,12 @@ RATE = "training.lr=tag(log,interval(1e-5,1e-1))"
 def opened(tmp_path):
     """Opens the arm of a search anew, as a controller does that is started again."""
 
-    def make(*words, sampler="tpe"):
+    def make(*words, sampler="tpe", folder="s"):
         asked = ["model=tiny", "task.num_train=64", RATE, "study.baseline=null", f"study.sampler={sampler}"]
         question = build_question([*asked, "study.name=s", *words])
-        return OptunaArm(question, question.arms[0], open_storage(None, tmp_path / "journal.log"))
+        directory = StudyDir(tmp_path / "studies" / folder)
+        settle_question(directory, question, words)
+        return OptunaArm(question, question.arms[0], open_storage(None, tmp_path / "journal.log"), directory)
 
     return make
 
@@ -36,20 +40,21 @@ def test_a_seeded_sampler_does_not_replay_after_a_restart(opened, sampler):
     for _ in range(3):
         arm = opened("lora.r=1,2,4", sampler=sampler)
         for _ in range(2):
-            number, point = arm.ask()
+            number = len(arm.trials())
+            point = arm.ask(number)
             rates.append(point["training.lr"])
             arm.tell(number, finished(1 / (1 + number)))
     assert len(set(rates)) == 6
     assert all(1e-5 <= rate <= 1e-1 for rate in rates)
-    assert [trial.state.name for trial in opened(sampler=sampler).trials()] == ["COMPLETE"] * 6
+    assert [trial.state.name for trial in opened("lora.r=1,2,4", sampler=sampler).trials()] == ["COMPLETE"] * 6
 
 
 def test_a_trial_that_was_asked_is_taken_up_at_its_point(opened):
-    number, point = opened().ask()
+    point = opened().ask(0)
     arm = opened()
-    assert arm.take_up(number) == point
-    arm.tell(number, finished(0.5))
-    arm.tell(number, finished(0.9))
+    assert arm.ask(0) == point
+    arm.tell(0, finished(0.5))
+    arm.tell(0, finished(0.9))
     assert [trial.values for trial in opened().trials()] == [[0.5]]
 
 
@@ -63,8 +68,9 @@ def test_bad_ends_are_told_so_that_the_sampler_learns(opened):
         Verdict("pruned", {"eval/accuracy": 0.1}, curve={5: 0.1}),
         Verdict("failed", attributes={"error": "why"}),
     ]
-    for verdict in verdicts:
-        arm.tell(arm.ask()[0], verdict)
+    for number, verdict in enumerate(verdicts):
+        arm.ask(number)
+        arm.tell(number, verdict)
     trials = opened("study.constraints=['memory/peak_tensor_gib <= 2']").trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4 + ["PRUNED", "FAIL"]
     ceiling = "memory/peak_tensor_gib <= 2"
@@ -78,9 +84,9 @@ def test_bad_ends_are_told_so_that_the_sampler_learns(opened):
 
 def test_several_objectives_and_a_range(opened):
     arm = opened("lora.r=range(1,9,2)", "study.objectives=[headline,memory/peak_tensor_gib]")
-    number, point = arm.ask()
+    point = arm.ask(0)
     assert point["lora.r"] in (1, 3, 5, 7)
-    arm.tell(number, finished(0.5, **{"memory/peak_tensor_gib": 1.5}))
+    arm.tell(0, finished(0.5, **{"memory/peak_tensor_gib": 1.5}))
     assert arm.trials()[0].values == [0.5, 1.5]
 
 
@@ -88,10 +94,40 @@ def test_a_discrete_space_is_searched_without_repeats_until_it_is_done(opened):
     arm = opened(RATE.replace("tag(log,interval(1e-5,1e-1))", "1e-4,1e-3"), "lora.r=1,2")
     seen = []
     while arm.enqueue_unseen(seen):
-        number, point = arm.ask()
-        seen.append(point)
-        arm.tell(number, finished(0.5))
+        seen.append(arm.ask(len(seen)))
+        arm.tell(len(seen) - 1, finished(0.5))
     assert len({tuple(point.items()) for point in seen}) == 4
+
+
+def test_the_study_of_another_folder_is_no_projection_of_this_one(opened):
+    opened().ask(0)
+    with pytest.raises(StudyError, match=r"has a study 's' of another folder; give this one a name of its own"):
+        opened(folder="other")
+    assert len(opened().trials()) == 1
+
+
+def test_a_conditional_dimension_is_drawn_only_where_it_exists(tmp_path):
+    from lora_bench.search.space import space_from_data
+
+    space = space_from_data(
+        {
+            "placement": ["qv", "mlp"],
+            "lora.r": {"values": "range(1,9)", "when": {"placement": "mlp"}},
+        },
+        where="space",
+    )
+    question = build_question(["model=tiny", "task.num_train=64", RATE, "study.baseline=null", "study.name=s"])
+    arm = replace(question.arms[0], space=space)
+    directory = StudyDir(tmp_path / "studies" / "s")
+    settle_question(directory, question, [])
+    optuna_arm = OptunaArm(question, arm, open_storage(None, directory.journal), directory)
+    points = []
+    for number in range(20):
+        points.append(optuna_arm.ask(number))
+        optuna_arm.tell(number, finished(1 / (1 + number)))
+    placements = {point["placement"] for point in points}
+    assert placements == {"qv", "mlp"}
+    assert all(("lora.r" in point) == (point["placement"] == "mlp") for point in points)
 
 
 def test_sqlite_is_refused_with_the_reason():

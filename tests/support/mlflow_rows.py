@@ -13,8 +13,13 @@ from typing import Any
 from lora_bench.rundir import RunDir
 
 
-def rows(root: Path, query: str) -> list[tuple[Any, ...]]:
-    """The answer to a query."""
+def rows(root: Path | str, query: str) -> list[tuple[Any, ...]]:
+    """The answer to a query to the store of a root, or to a PostgreSQL database by its URL."""
+    if isinstance(root, str):
+        import psycopg
+
+        with psycopg.connect(root) as connection:
+            return connection.execute(query).fetchall()
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
         return database.execute(query).fetchall()
 
@@ -24,12 +29,12 @@ NAMED = """(SELECT *, COALESCE((SELECT value FROM tags t WHERE t.run_uuid = runs
 """Runs by the name of their directory or study; those without one by their own."""
 
 
-def run_names(root: Path) -> Counter[str]:
+def run_names(root: Path | str) -> Counter[str]:
     """How often each run is there, by the name of its directory; studies by their own."""
     return Counter(name for (name,) in rows(root, f"SELECT known_as FROM {NAMED} WHERE lifecycle_stage = 'active'"))
 
 
-def points(root: Path, run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, float]]:
+def points(root: Path | str, run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, float]]:
     """(metric, step, timestamp, value) of every stored point of a run; NaN as None."""
     found = rows(
         root,
@@ -51,23 +56,23 @@ def told_points(run: RunDir, prefix: str = "") -> Counter[tuple[str, int, int, f
     return Counter(told)
 
 
-def run_id(root: Path, name: str) -> str:
+def run_id(root: Path | str, name: str) -> str:
     """MLflow's own name of a run that is there once."""
     ((found,),) = rows(root, f"SELECT r.run_uuid FROM {NAMED} WHERE r.known_as = '{name}'")
     return str(found)
 
 
-def tags(root: Path, name: str) -> dict[str, str]:
+def tags(root: Path | str, name: str) -> dict[str, str]:
     """Tags of the run of this name."""
     return dict(rows(root, f"SELECT key, value FROM tags WHERE run_uuid = '{run_id(root, name)}'"))
 
 
-def params(root: Path, name: str) -> dict[str, str]:
+def params(root: Path | str, name: str) -> dict[str, str]:
     """Parameters of the run of this name."""
     return dict(rows(root, f"SELECT key, value FROM params WHERE run_uuid = '{run_id(root, name)}'"))
 
 
-def table_sizes(root: Path) -> dict[str, int]:
+def table_sizes(root: Path | str) -> dict[str, int]:
     """Rows of every table that a sync writes to."""
     tables = ("runs", "metrics", "latest_metrics", "params", "tags", "datasets", "inputs", "experiments")
     return {table: rows(root, f"SELECT count(*) FROM {table}")[0][0] for table in tables}

@@ -8,7 +8,7 @@ import time
 
 from rich.console import Console
 
-from lora_bench.errors import LoraBenchError
+from lora_bench.errors import ConfigError, LoraBenchError
 from lora_bench.execution.base import RunRequest
 from lora_bench.execution.local import LocalExecutor, enter_run
 from lora_bench.execution.pretend import pretend, write_pretended
@@ -42,7 +42,7 @@ def main() -> int:
         return sweep(sys.argv[1:], console=Console(width=200), executor=executor)
     except LoraBenchError as err:
         print(err, file=sys.stderr)
-        return 2
+        return 2 if isinstance(err, ConfigError) else 1
 
 
 if __name__ == "__main__":

@@ -164,6 +164,7 @@ def _timing(config: schema.RunConfig) -> Timing:
     step_ms = 150.0 if config.lora else 198.0
     return Timing(
         load_s=1.5,
+        data_s=0.5,
         train_s=20.0,
         eval_s=2.0,
         generate_s=0.0,

@@ -1,4 +1,4 @@
-"""A fresh MLflow store for each test, copied from one that is made once a session: making one takes seconds."""
+"""A root with a fresh MLflow store for each test."""
 
 from __future__ import annotations
 
@@ -6,17 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from lora_bench.tracking.mlflow import MlflowStore
-from lora_bench.tracking.store import store_uri
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables."""
-    root = tmp_path_factory.mktemp("store")
-    MlflowStore(store_uri(None, root), root=root, experiment="template")
-    return root / "mlflow.db"
 
 
 @pytest.fixture

@@ -144,6 +144,24 @@ def test_another_writer_is_not_waited_for_while_runs_go_on(root):
     assert len(report.behind) == 5
 
 
+def test_a_store_that_is_prepared_is_open_when_the_first_run_has_something_to_tell(root):
+    tracked = MlflowTracker(root=root)
+    tracked.prepare()
+    run = finished_run(root, synthetic_config(r=1, seed=0))
+    assert tracked.sync([run]).problems == ()
+    assert tracked.sync([run], finished=True).behind == ()
+    assert mlflow_rows.run_names(root)[run.path.name] == 1
+
+
+def test_a_store_that_cannot_be_prepared_says_so_at_the_first_sync(root):
+    tracked = MlflowTracker(root=root, uri="http://127.0.0.1:9")
+    tracked.prepare()
+    run = finished_run(root, synthetic_config(r=1, seed=0))
+    report = tracked.sync([run], finished=True)
+    assert report.behind == (run.path.name,)
+    assert "does not answer" in report.problems[0]
+
+
 def test_nothing_new_opens_nothing(root, monkeypatch):
     runs = rank_grid(root)
     tracked = MlflowTracker(root=root)

@@ -1,0 +1,180 @@
+"""LoRA adapters as factors on plain matrices: read from a run, joined where it split a fused matrix, added up, written.
+
+A run splits GPT-2's `c_attn` to adapt q and v alone; nobody else does. The same change of the whole matrix has the A
+of both, one below the other, and a B with a block for each, zero elsewhere:
+
+    [Bq Aq]   [Bq  0]
+    [  0  ] = [ 0  0] [Aq]     of rank r_q + r_v
+    [Bv Av]   [ 0 Bv] [Av]
+
+Axes: `I`/`O` in and out features, `R` rank.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import TaskType
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from lora_bench.artifacts.network import Adapted
+from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun
+from lora_bench.config.schema import TaskKind
+from lora_bench.errors import ArtifactError
+from lora_bench.methods.base import is_below
+from lora_bench.models.heads import head_modules
+from lora_bench.models.split import SplitLinear
+
+PREFIX = "base_model.model."
+"""What PEFT writes in front of every module name."""
+LAYER_A, LAYER_B = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A change of one matrix, `scaling * B A`."""
+
+    a_RI: Tensor  # noqa: N815  # its axes
+    b_OR: Tensor  # noqa: N815  # its axes
+    scaling: float
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return self.a_RI.shape[0]
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A LoRA adapter: factors by module name, and the tensors of the task head by parameter name."""
+
+    factors: Mapping[str, Factors]
+    head: Mapping[str, Tensor]
+
+
+def read_low_rank(trained: TrainedRun, adapted: Adapted) -> LowRank:
+    """What a run trained, on the matrices of the plain architecture.
+
+    Raises:
+        ArtifactError: If the adapter is more than A, B and a head.
+    """
+    tensors = load_file(trained.weights / ADAPTER_FILE) if trained.peft_type == "LORA" else {}
+    heads = head_modules(adapted.net.get_base_model()) if tensors else []  # type: ignore[operator]  # a PEFT model
+    strange = [key for key in tensors if not key.endswith((LAYER_A, LAYER_B)) and not is_below(key, heads)]
+    if not tensors or strange:
+        what = f"holds {strange[0]}" if strange else f"is of type {trained.peft_type or 'none of PEFT'}"
+        raise ArtifactError(
+            f"{trained.name}: its adapter {what}, and only plain LoRA can be taken apart into factors; use merge, or "
+            f"compose without --adapter"
+        )
+    factors = {}
+    for key in tensors:
+        if key.endswith(LAYER_A):
+            layer, name = key.removesuffix(LAYER_A), key.removesuffix(LAYER_A).removeprefix(PREFIX)
+            tuner: Any = adapted.net.get_submodule(layer)
+            scaling = float(tuner.scaling["default"])
+            factors[name] = Factors(tensors[key], tensors[f"{layer}{LAYER_B}"], scaling)
+    head = {key.removeprefix(PREFIX): value for key, value in tensors.items() if is_below(key, heads)}
+    return LowRank(join_split(factors, split_modules(adapted.net)), head)
+
+
+def split_modules(net: nn.Module) -> dict[str, SplitLinear]:
+    """The matrices that a run has split, by the name of the fused one in the plain architecture."""
+    return {
+        name.removeprefix(PREFIX): module for name, module in net.named_modules() if isinstance(module, SplitLinear)
+    }
+
+
+def join_split(factors: Mapping[str, Factors], splits: Mapping[str, SplitLinear]) -> dict[str, Factors]:
+    """The same change on the plain matrices: factors of roles become one pair on the matrix that holds them."""
+    joined = {}
+    for name, own in factors.items():
+        fused = name.rpartition(".")[0]
+        if fused not in splits:
+            joined[name] = own
+        elif fused not in joined:
+            split = splits[fused]
+            joined[fused] = _join_roles([factors.get(f"{fused}.{role}") for role in split.roles], split)
+    return joined
+
+
+def divide_joined(factors: Factors, split: SplitLinear, adapted_roles: Sequence[str]) -> dict[str, Factors]:
+    """The inverse of `join_split` for one matrix whose roles have one rank; B outside the blocks is lost."""
+    rank = factors.rank // len(adapted_roles)
+    b_of_role = dict(zip(split.roles, split.take_apart(factors.b_OR), strict=True))
+    divided = {}
+    for index, role in enumerate(role for role in split.roles if role in adapted_roles):
+        rows = slice(index * rank, (index + 1) * rank)
+        divided[role] = Factors(factors.a_RI[rows].contiguous(), b_of_role[role][:, rows].contiguous(), factors.scaling)
+    return divided
+
+
+def _join_roles(of_roles: Sequence[Factors | None], split: SplitLinear) -> Factors:
+    present = [own for own in of_roles if own is not None]
+    scaling, rank = present[0].scaling, sum(own.rank for own in present)
+    blocks, start = [], 0
+    for own, size in zip(of_roles, split.sizes, strict=True):
+        block_OR = present[0].b_OR.new_zeros(size, rank)
+        if own is not None:
+            # Roles with one scaling keep their bits; another one goes into B.
+            same = own.scaling == scaling
+            block_OR[:, start : start + own.rank] = own.b_OR if same else own.b_OR * (own.scaling / scaling)
+            start += own.rank
+        blocks.append(block_OR)
+    return Factors(torch.cat([own.a_RI for own in present]), split.put_together(blocks), scaling)
+
+
+def add_low_rank(parts: Sequence[tuple[LowRank, float]]) -> dict[str, Factors]:
+    """The weighted sum as one adapter of the summed rank: A below A, and B beside B with weight and scaling in it."""
+    names = dict.fromkeys(name for adapter, _ in parts for name in adapter.factors)
+    total = {}
+    for name in names:
+        own = [(adapter.factors[name], weight) for adapter, weight in parts if name in adapter.factors]
+        b_OR = torch.cat(
+            [(factors.b_OR.double() * (weight * factors.scaling)).float() for factors, weight in own], dim=1
+        )
+        total[name] = Factors(torch.cat([factors.a_RI for factors, _ in own]), b_OR, 1.0)
+    return total
+
+
+def write_low_rank(adapter: LowRank, folder: Path, *, plain: nn.Module, kind: TaskKind, base: str) -> None:
+    """PEFT's adapter folder for the plain architecture.
+
+    Args:
+        adapter: Factors on modules of `plain`.
+        folder: To write into.
+        plain: The base network; says which matrices lie the other way round.
+        kind: Which head it has.
+        base: Where the base is loaded from.
+    """
+    factors = adapter.factors
+    alphas = {name: own.scaling * own.rank for name, own in factors.items()}
+    rank = Counter(own.rank for own in factors.values()).most_common(1)[0][0]
+    alpha = Counter(alphas.values()).most_common(1)[0][0]
+    PeftLoraConfig(
+        base_model_name_or_path=base,
+        task_type=TaskType.CAUSAL_LM if kind is TaskKind.generation else TaskType.SEQ_CLS,
+        inference_mode=True,
+        r=rank,
+        lora_alpha=alpha,
+        rank_pattern={name: own.rank for name, own in factors.items() if own.rank != rank},
+        alpha_pattern={name: own for name, own in alphas.items() if own != alpha},
+        fan_in_fan_out=all(isinstance(plain.get_submodule(name), Conv1D) for name in factors),
+        target_modules=sorted(factors),
+        modules_to_save=sorted({name.partition(".")[0] for name in adapter.head}) or None,
+    ).save_pretrained(str(folder))
+    tensors = {f"{PREFIX}{name}": value.contiguous() for name, value in adapter.head.items()}
+    for name, own in factors.items():
+        tensors |= {
+            f"{PREFIX}{name}{LAYER_A}": own.a_RI.contiguous(),
+            f"{PREFIX}{name}{LAYER_B}": own.b_OR.contiguous(),
+        }
+    save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})

@@ -1,0 +1,106 @@
+"""Writes a trained run as a plain model folder, and proves that it is the same function.
+
+W + scale B A is computed in fp32 and rounded once, to the dtype that is written. Merged and unmerged network are
+compared before the folder appears: in fp32, where only the order of additions differs, and as written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from lora_bench.artifacts.folder import check_out, write_model, written_folder
+from lora_bench.artifacts.network import (
+    cast_parameters,
+    load_base,
+    load_mergeable,
+    load_run_tokenizer,
+    logits,
+    merge_adapted,
+    probe_batch,
+    relative_difference,
+)
+from lora_bench.artifacts.trained import TrainedRun, refuse_quantised
+from lora_bench.config.schema import Dtype, TaskKind
+from lora_bench.errors import ArtifactError
+from lora_bench.models.quiet import quiet
+from lora_bench.rundir import directory_bytes
+from lora_bench.summary import TORCH_DTYPES
+
+EXACT = 1e-3
+"""Largest relative difference of the logits in fp32. A tiny network has 1e-6; thirty layers add up to 1e-4."""
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What was written, and how far its outputs are from the unmerged network's, in parts of its largest logit."""
+
+    folder: str
+    auto_class: str
+    """Class of transformers that loads it."""
+    dtype: str
+    num_bytes: int
+    fp32_difference: float
+    """Merged against unmerged, both in fp32."""
+    written_difference: float
+    """What was written, read back, against the unmerged network in the dtype that it was trained in."""
+    trained_difference: float
+    """What training has done: the unmerged network against its base. The measure for the other two."""
+
+
+def merge_run(trained: TrainedRun, out: Path, *, dtype: Dtype | None = None) -> MergeReport:
+    """Writes the merged model; `dtype=None` takes that of the training.
+
+    Raises:
+        UsageError: If `out` is not free.
+        ArtifactError: If the run cannot be merged, or the outputs are not those of the unmerged network.
+    """
+    out = check_out(out)
+    refuse_quantised(trained)
+    written = dtype or trained.dtype
+    base = load_base(trained)
+    batch = probe_batch(base)
+    untrained = logits(base, batch)
+    del base
+    adapted = load_mergeable(trained)
+    expected = logits(adapted.net, batch)
+    exact = logits(cast_parameters(adapted.net, torch.float32), batch)
+    merged = merge_adapted(trained, adapted)
+    fp32_difference = relative_difference(logits(merged, batch), exact)
+    if not fp32_difference <= EXACT:
+        raise ArtifactError(
+            f"{trained.name}: merged and unmerged outputs differ by {fp32_difference:.1g} of the largest logit in "
+            f"fp32, where {EXACT:.0e} is rounding; nothing was written; a fault of method={trained.config.method.name}"
+        )
+    cast_parameters(merged, TORCH_DTYPES[written])
+    with written_folder(out, made_by="merge", runs=[(trained, 1.0)], dtype=written.value) as folder:
+        write_model(merged, load_run_tokenizer(trained), folder)
+        del merged
+        read_back = logits(read_model(folder, trained.kind), batch)
+    return MergeReport(
+        folder=str(out),
+        auto_class=auto_class(trained.kind).__name__,
+        dtype=written.value,
+        num_bytes=directory_bytes(out),
+        fp32_difference=fp32_difference,
+        written_difference=relative_difference(read_back, expected),
+        trained_difference=relative_difference(untrained, expected),
+    )
+
+
+def auto_class(kind: TaskKind) -> Any:
+    """The class of transformers that loads a model folder with this head."""
+    return AutoModelForCausalLM if kind is TaskKind.generation else AutoModelForSequenceClassification
+
+
+def read_model(folder: Path, kind: TaskKind) -> PreTrainedModel:
+    """As a user would, without a network and without a pickle."""
+    with quiet():
+        net: PreTrainedModel = auto_class(kind).from_pretrained(
+            folder, dtype="auto", local_files_only=True, use_safetensors=True
+        )
+    return net.eval()

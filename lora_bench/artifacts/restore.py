@@ -1,0 +1,126 @@
+"""Brings an exported run back: its record as it was, and its weights in the layout that the run itself uses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lora_bench.artifacts.folder import ORIGIN_FILE
+from lora_bench.artifacts.lowrank import LAYER_A, LAYER_B, PREFIX, Factors, divide_joined
+from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from lora_bench.config.resolve import from_yaml
+from lora_bench.config.schema import RunConfig, TaskKind
+from lora_bench.errors import ArtifactError, UsageError
+from lora_bench.manifest import MANIFEST_FILE, find_change, write_manifest
+from lora_bench.models.load import load_model
+from lora_bench.models.split import SplitLinear
+from lora_bench.placing import place
+from lora_bench.rundir import RunDir, filled_folder
+from lora_bench.summary import TORCH_DTYPES
+
+RECORD_FOLDER = "record"
+"""Of the run, beside its exported adapter."""
+RECORDED = ("config.yaml", "result.json", "metrics.jsonl")
+"""What is exported of a run directory; predictions hold a user's texts and stay."""
+WEIGHTS_LIST = "weights.json"
+"""The manifest of the run's own weights folder: what an import has to arrive at."""
+
+
+def import_run(folder: Path, root: Path) -> RunDir:
+    """Writes the run directory that `folder` was exported from, below `root`; returns it.
+
+    Raises:
+        UsageError: If the folder is no export, or the run is there already.
+        ArtifactError: If the export was changed, or the weights do not come back bit for bit.
+    """
+    name = _check_export(folder)
+    path = (root / "runs" / name).absolute()
+    if path.exists():
+        raise UsageError(f"{path}: is recorded already and is never overwritten; choose another --root to compare them")
+    with filled_folder(path) as partial:
+        for file in RECORDED:
+            if (folder / RECORD_FOLDER / file).is_file():
+                shutil.copyfile(folder / RECORD_FOLDER / file, partial / file)
+        weights = RunDir(partial).weights
+        weights.mkdir()
+        _restore_weights(folder, weights)
+        change = find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST)
+        if change is not None:
+            raise ArtifactError(f"{folder}: the weights do not come back as the run wrote them ({change})")
+        write_manifest(weights)
+    return RunDir(path)
+
+
+def can_restore(folder: Path) -> bool:
+    """Whether the run's own weights come back from this export, bit for bit."""
+    with tempfile.TemporaryDirectory() as place_for_weights:
+        weights = Path(place_for_weights)
+        _restore_weights(folder, weights)
+        return find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST) is None
+
+
+def _check_export(folder: Path) -> str:
+    """Looks at the folder's files; returns the name of the run."""
+    if not (folder / ADAPTER_CONFIG_FILE).is_file():
+        raise UsageError(f"{folder}: is no adapter folder (it has no {ADAPTER_CONFIG_FILE})")
+    if not (folder / ORIGIN_FILE).is_file() or not (folder / RECORD_FOLDER / WEIGHTS_LIST).is_file():
+        raise UsageError(
+            f"{folder}: was not written by lora-bench export, so nobody knows how it was trained and it cannot become "
+            f"a run; PeftModel.from_pretrained reads it as it is"
+        )
+    try:
+        change = find_change(folder)
+        origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+        name = str(origin["runs"][0]["name"])
+    except (OSError, ValueError, LookupError, TypeError) as err:
+        raise ArtifactError(
+            f"{folder}: {MANIFEST_FILE} or {ORIGIN_FILE} is damaged ({err}); export the run again"
+        ) from err
+    if change is not None:
+        raise ArtifactError(f"{folder}: {change}: not what was exported; export the run again")
+    if Path(name).name != name:
+        raise ArtifactError(f"{folder}: {ORIGIN_FILE} names a run outside the root ('{name}')")
+    return name
+
+
+def _restore_weights(folder: Path, weights: Path) -> None:
+    record = folder / RECORD_FOLDER
+    shutil.copyfile(record / ADAPTER_CONFIG_FILE, weights / ADAPTER_CONFIG_FILE)
+    tensors = load_file(folder / ADAPTER_FILE)
+    divided = _divide(tensors, from_yaml(record / "config.yaml"))
+    if divided is None:
+        shutil.copyfile(folder / ADAPTER_FILE, weights / ADAPTER_FILE)
+    else:
+        save_file(divided, weights / ADAPTER_FILE, metadata={"format": "pt"})
+
+
+def _divide(tensors: dict[str, Tensor], config: RunConfig) -> dict[str, Tensor] | None:
+    """The tensors on the matrices that the run splits; None if it splits none."""
+    net = load_model(
+        config.model,
+        kind=config.task.kind,
+        num_labels=2 if config.task.kind is TaskKind.classification else None,
+        cache=Path(config.paths.cache).expanduser(),
+        dtype=TORCH_DTYPES[config.training.dtype],
+        seed=config.seed,
+        dropout=None,
+        pad_token_id=None,
+        device="meta",  # Shapes alone say where roles lie.
+    )
+    targets = set(place(config, net).target_modules)
+    splits = {name: module for name, module in net.named_modules() if isinstance(module, SplitLinear)}
+    if not splits:
+        return None
+    divided = dict(tensors)
+    for name, split in splits.items():
+        a_RI, b_OR = divided.pop(f"{PREFIX}{name}{LAYER_A}"), divided.pop(f"{PREFIX}{name}{LAYER_B}")
+        roles = [role for role in split.roles if f"{name}.{role}" in targets]
+        for role, own in divide_joined(Factors(a_RI, b_OR, 1.0), split, roles).items():
+            divided[f"{PREFIX}{name}.{role}{LAYER_A}"] = own.a_RI
+            divided[f"{PREFIX}{name}.{role}{LAYER_B}"] = own.b_OR
+    return divided

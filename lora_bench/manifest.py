@@ -1,0 +1,57 @@
+"""What a folder held when it was written: `manifest.json` with the SHA-256 of its tensors and its JSON files.
+
+It finds files that were damaged, cut short or exchanged. It is no signature: whoever changes a file on purpose can
+change the manifest as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+MANIFEST_FILE = "manifest.json"
+_COVERED = (".json", ".safetensors")
+"""What decides about numbers; a model card may be edited."""
+
+
+def write_manifest(folder: Path, path: Path | None = None) -> None:
+    """Lists every file of the folder that it covers, in `path` or in the folder; called when all are written."""
+    digests = {name: sha256(folder / name) for name in _covered_files(folder)}
+    (path or folder / MANIFEST_FILE).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+
+
+def find_change(folder: Path, path: Path | None = None) -> str | None:
+    """The first file that is not as the list in `path` or in the folder says, and what is wrong; None if all are.
+
+    Raises:
+        OSError: If there is no manifest, or a file cannot be read.
+        ValueError: If the manifest itself is damaged.
+    """
+    digests = json.loads((path or folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    if not isinstance(digests, dict):
+        raise ValueError(f"{MANIFEST_FILE} is no JSON object")
+    files = _covered_files(folder)
+    for name in files:
+        if name not in digests:
+            return f"{name} was not there"
+    for name, digest in digests.items():
+        if name not in files:
+            return f"{name} is missing"
+        if sha256(folder / name) != digest:
+            return f"{name} does not match its digest"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _covered_files(folder: Path) -> list[str]:
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in _COVERED and path.is_file() and path.name != MANIFEST_FILE
+    )

@@ -1,0 +1,60 @@
+"""A GPU for each slot. Oracle: what a process that is given the variable would see."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lora_bench.execution.base import RunRequest
+from lora_bench.execution.gpus import VISIBLE, take_gpu, visible_gpus
+from lora_bench.execution.local import LocalExecutor
+
+
+@pytest.mark.parametrize(
+    ("listed", "slot", "taken"),
+    [
+        ("0,1,2,3", 2, "2"),
+        ("4,6", 1, "6"),
+        ("4,6", 2, "4"),
+        ("GPU-aa, GPU-bb", 1, "GPU-bb"),
+        ("MIG-1", 5, "MIG-1"),
+    ],
+)
+def test_a_slot_takes_one_of_the_listed_gpus(monkeypatch, listed, slot, taken):
+    monkeypatch.setenv(VISIBLE, listed)
+    take_gpu(slot)
+    assert os.environ[VISIBLE] == taken
+
+
+@pytest.mark.parametrize("listed", ["", "-1"])
+def test_gpus_that_were_hidden_stay_hidden(monkeypatch, listed):
+    monkeypatch.setenv(VISIBLE, listed)
+    take_gpu(1)
+    assert os.environ[VISIBLE] == listed
+
+
+def test_without_a_gpu_nothing_is_set(monkeypatch):
+    import torch
+
+    if torch.cuda.device_count():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.delenv(VISIBLE, raising=False)
+    assert visible_gpus() == []
+    take_gpu(0)
+    assert VISIBLE not in os.environ
+
+
+def tell(request: RunRequest) -> None:
+    """Writes down what this process sees."""
+    take_gpu(request.slot)
+    (request.run_dir / f"{request.slot}.txt").write_text(os.environ[VISIBLE])
+
+
+def test_two_runs_at_a_time_see_two_gpus(monkeypatch, tmp_path):
+    monkeypatch.setenv(VISIBLE, "GPU-aa,GPU-bb")
+    executor = LocalExecutor(tell, preload="lora_bench.execution.gpus")
+    handles = [executor.submit(RunRequest(tmp_path, 1, slot=slot)) for slot in (0, 1)]
+    while any(executor.poll(handle) is None for handle in handles):
+        pass
+    assert [(tmp_path / f"{slot}.txt").read_text() for slot in (0, 1)] == ["GPU-aa", "GPU-bb"]
