@@ -21,6 +21,7 @@ from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
 from lora_bench.methods import build_method
 from lora_bench.models import max_tokens, read_architecture, weights_digest
+from lora_bench.models.budget import budget_note
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
 from lora_bench.models.load import load_model, load_tokenizer
@@ -180,6 +181,7 @@ class _Run:
             rss_bytes=memory.current_rss_bytes(),
             notes=[
                 *data.notes,
+                *budget_note(config, architecture),
                 *method.notes,
                 *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation"))),
             ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from lora_bench.config.schema import RunConfig
 from lora_bench.methods import Layer, Placed
 from lora_bench.models import target_modules
 from lora_bench.models.heads import head_modules
-from lora_bench.models.roles import find_layers, roles_of
+from lora_bench.models.roles import UNEMBED, find_layers, roles_of
 from lora_bench.models.split import split_fused
 
 
@@ -21,8 +22,10 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
     roles = list(placement.roles if placement is not None else config.method.own_roles)
     layers = find_layers(net)
     chosen = placement.chosen_layers(len(layers)) if placement is not None else None
-    present = roles_of(str(net.config.model_type))
+    present = [*roles_of(str(net.config.model_type)), UNEMBED]
     split_fused(net, roles, chosen)
+    if UNEMBED in roles:
+        _untie(net)
     by_role = {role: tuple(target_modules(net, [role], chosen)) for role in roles if role in present}
     own_ranks = placement.rank.given() if placement is not None else {}
     return Placed(
@@ -32,3 +35,11 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
         by_role=by_role,
         ranks={name: r for role, r in own_ranks.items() for name in by_role.get(role, ())},
     )
+
+
+def _untie(net: PreTrainedModel) -> None:
+    """Gives the unembedding weights of its own, so that changing them (merging, PiSSA) leaves the embeddings alone."""
+    unembedding = net.get_output_embeddings()
+    if unembedding.weight is net.get_input_embeddings().weight:
+        unembedding.weight = nn.Parameter(unembedding.weight.detach().clone())
+        net.config.tie_word_embeddings = False

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from support.method_cases import build_case, configured
 
+from lora_bench.benchmark import run_benchmark
+from lora_bench.config.schema import TaskKind
+from lora_bench.methods import build_method
 from lora_bench.methods.lora import lora_layers
 from lora_bench.models import method_faults, trained_parameters
-from lora_bench.models.budget import budget_note, budget_rank
+from lora_bench.models.budget import budget_note, budget_rank, settle_rank
+from lora_bench.models.load import load_model
+from lora_bench.naming import run_dir_for
+from lora_bench.placing import place
+from lora_bench.preflight import root_folder
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
@@ -54,6 +63,50 @@ def test_mixed_ranks_are_saved_loaded_and_merged(tmp_path):
     torch.testing.assert_close(case.logits(case.method.merge(case.net)), expected, rtol=3e-5, atol=3e-5)
 
 
+@pytest.fixture
+def language_model(tmp_path):
+    """A method on a decoder with its unembedding; the network, what it was, and its configuration."""
+
+    def make(method, architecture, *words):
+        config = configured(method, architecture, "task=arithmetic", *words)
+        assert method_faults(config, config.model.architecture) == []
+        net = load_model(
+            config.model, kind=TaskKind.generation, num_labels=None, cache=tmp_path, dtype=torch.float32, seed=0,
+            dropout=0.0, pad_token_id=0,
+        )  # fmt: skip
+        placed = place(config, net)
+        base = copy.deepcopy(net)
+        own = build_method(config)
+        torch.manual_seed(0)
+        return own, own.apply(net, placed), base, config
+
+    return make
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "pissa", "olora", "lora_fa", "adalora", "vera"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "phi"])
+def test_the_unembedding_is_a_role(method, architecture, language_model):
+    words = ("placement.roles=[v,unembed]", "placement.layers=[0]", "lora.bias=lora_only")
+    words = words[:2] if method == "vera" or architecture == "llama" else words
+    own, net, base, config = language_model(method, architecture, *words)
+    trained = own.trained(net)
+    counted = sum(value.numel() for value in trained.values())
+    assert counted == trained_parameters(config, config.model.architecture)
+    ids = torch.arange(3, 15).reshape(2, 6)
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2)
+    for _ in range(3):
+        net(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        expected = net.eval()(input_ids=ids).logits
+        merged = own.merge(net)
+        torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=3e-5)
+    # GPT-2 shares the matrix with its embeddings, which must stay as they were.
+    assert torch.equal(merged.get_input_embeddings().weight, base.get_input_embeddings().weight)
+    assert not torch.equal(merged.get_output_embeddings().weight, base.get_output_embeddings().weight)
+
+
 @pytest.mark.parametrize("method", ["lora", "dora", "lora_fa", "adalora"])
 @pytest.mark.parametrize("budget", [300, 1000, 1700])
 def test_a_budget_gives_the_closest_rank(method, budget):
@@ -83,6 +136,7 @@ def test_how_close_a_budget_was_met_is_told():
     [
         ("lora", ["placement.layers=first:3"], "placement.layers: 'first:3' goes beyond the 2 layers, 0 to 1"),
         ("lora", ["placement.layers=[0,7]"], "placement.layers: '0,7' goes beyond the 2 layers, 0 to 1"),
+        ("lora", ["placement=unembed"], "bert is an encoder and has no unembedding; it has q, k, v, o, up, down"),
         ("lora", ["placement.rank.q=33"], "placement.rank.q: 33 is larger than the smaller side, 32; use 1 to 32"),
         ("adalora", ["placement.rank.q=4"], "placement.rank: method=adalora has one rank for all roles"),
         ("vera", ["placement.budget=400"], "placement.budget: method=vera has no lora.r, so no rank can meet a budget"),
@@ -99,3 +153,18 @@ def test_places_that_a_model_lacks_are_refused(method, words, told):
     config = configured(method, "bert", *words)
     (fault,) = method_faults(config, config.model.architecture)
     assert told in str(fault)
+
+
+def test_a_classifier_has_no_use_for_an_unembedding():
+    config = configured("lora", "llama", "placement.roles=[v,unembed]")
+    (fault,) = method_faults(config, config.model.architecture)
+    assert str(fault) == (
+        "placement.roles: 'unembed' turns activations into words, and this task asks for classes; leave it out"
+    )
+
+
+def test_the_record_says_how_close_a_budget_was_met(tiny):
+    config = settle_rank(tiny("placement=qv", "placement.budget=1000"))
+    result = run_benchmark(config, run_dir_for(config, root_folder(config)))
+    assert result.notes.count("budget of 1,000 parameters: rank 4 has 1,024, 2.4% above") == 1
+    assert result.sizes.adapter_parameters == 1024

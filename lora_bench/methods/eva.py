@@ -18,11 +18,14 @@ from torch import nn
 
 from lora_bench.config.methods import EvaMethodConfig
 from lora_bench.config.schema import RunConfig
-from lora_bench.errors import DataError
+from lora_bench.errors import DataError, ModelError
 from lora_bench.methods.adapted import ADAPTER_FILE, PREFIX, peft_model
 from lora_bench.methods.base import Batch, Placed
 from lora_bench.methods.lora import LoraMethod, lora_layers
 from lora_bench.methods.tensors import read_tensors
+
+A_FACTOR = ".lora_A.weight"
+"""How the names of A end in PEFT's file."""
 
 
 class EvaMethod(LoraMethod):
@@ -68,10 +71,13 @@ class EvaMethod(LoraMethod):
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter, whose matrices take the ranks that were saved; it needs no data again."""
+        names = {f"{PREFIX}{name}" for name in lora_layers(net)}
         saved = read_tensors(folder, ADAPTER_FILE)
-        none = torch.empty(0, 0)
-        a_of = {name: saved.get(f"{PREFIX}{name}.lora_A.weight", none) for name in lora_layers(net)}
-        initialize_lora_eva_weights(
-            peft_model(net), eva_state_dict={f"{PREFIX}{name}": a_RI for name, a_RI in a_of.items()}
-        )
+        a_of = {key.removesuffix(A_FACTOR): value for key, value in saved.items() if key.endswith(A_FACTOR)}
+        if not a_of or not set(a_of) <= names:
+            differing = sorted(set(a_of) - names)
+            raise ModelError(f"{folder}: belongs to another model or method; {differing[:3]} are on one side only")
+        # A matrix that is not in the file had no rank, and loses its adapter.
+        starts = {name: a_of.get(name, torch.empty(0, 0)) for name in names}
+        initialize_lora_eva_weights(peft_model(net), eva_state_dict=starts)
         super().load(net, folder)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from lora_bench.methods.adapted import ADAPTER_FILE
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import LoraMethod, lora_layers
 from lora_bench.methods.tensors import read_tensors, save_trained
@@ -58,8 +59,8 @@ class PrincipalMethod(LoraMethod):
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter; where factors come out otherwise on this machine, the base gives what was saved instead."""
-        super().load(net, folder)
-        saved = read_tensors(folder, START_FILE)
+        adapter, saved = read_tensors(folder, ADAPTER_FILE), read_tensors(folder, START_FILE)
+        self.load_tensors(net, adapter, folder)
         with torch.no_grad():
             for name, layer in lora_layers(net).items():
                 keys = f"{name}.lora_B.weight", f"{name}.lora_A.weight"
@@ -80,8 +81,9 @@ def _factors_of(layers: dict[str, Any]) -> dict[str, Tensor]:
 
 def _move(layer: Any, b_OR: Tensor, a_RI: Tensor, *, sign: int) -> None:
     """Adds `sign * scale * B A` to the base weight, computed in fp32."""
-    moved_OI = _weight_of(layer).float() + sign * layer.scaling["default"] * (b_OR @ a_RI)
-    _weight_of(layer).copy_(moved_OI)
+    weight_OI = _weight_of(layer)
+    part_OI = layer.scaling["default"] * (b_OR @ a_RI).to(weight_OI.device)
+    weight_OI.copy_(weight_OI.float() + sign * part_OI)
 
 
 def _weight_of(layer: Any) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from lora_bench.methods.adapted import peft_model
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import LoraMethod, lora_layers
 from lora_bench.methods.quantised import dequantised, quantise, whole_matrix
@@ -38,11 +39,11 @@ class QloraMethod(LoraMethod):
     @torch.no_grad()
     def merge(self, net: nn.Module) -> nn.Module | None:
         """A whole model: what the four bits stand for, plus the adapter; rounding the sum would lose much of it."""
-        for layer in lora_layers(net).values():
-            base = layer.get_base_layer()
-            update_OI = layer.get_delta_weight("default")
-            layer.base_layer = whole_matrix(base, (dequantised(base).float() + update_OI).to(base.compute_dtype))
-            layer.merged_adapters.append("default")
+        base = peft_model(net).get_base_model()
+        for name, layer in lora_layers(net).items():
+            packed = layer.get_base_layer()
+            sum_OI = dequantised(packed).float() + layer.get_delta_weight("default")
+            base.set_submodule(name, whole_matrix(packed, sum_OI.to(packed.compute_dtype)))
         merged = super().merge(net)
         assert merged is not None, "LoRA merges"
         for name, module in list(merged.named_modules()):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Hides the warnings of PEFT that say nothing to a user; errors still raise."""
+    """Hides warnings that say nothing to a user while a network is wrapped or loaded; errors still raise."""
     with warnings.catch_warnings():
         # PEFT 0.21 asks transformers 5.23 by an old name; can go with the PEFT that uses the new one.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from lora_bench.config import methods
 from lora_bench.config.methods import Bias, MethodConfig
 from lora_bench.config.placement import PlacementConfig
-from lora_bench.config.schema import RunConfig
+from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
-from lora_bench.models.roles import role_faults
+from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults
 from lora_bench.models.sizes import (
     Architecture,
     max_tokens,
@@ -19,8 +19,16 @@ from lora_bench.models.sizes import (
     num_layers,
     placement_faults,
     role_shapes,
+    unembedding_shape,
 )
 
+_NEED_LAYERS = (
+    methods.TopLayersMethodConfig,
+    methods.AdapterMethodConfig,
+    methods.PrefixMethodConfig,
+    methods.QloraMethodConfig,
+)
+"""Methods for architectures whose layers are known; full fine-tuning and biases need to know nothing."""
 SHORTEST_TEXT = 4
 """Tokens that have to be left for a text."""
 
@@ -42,9 +50,11 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
-    if isinstance(method, methods.BitFitMethodConfig) and not bias_parameters(architecture, config.task.kind):
+    is_known = architecture.get("model_type") in FAMILIES
+    if isinstance(method, methods.BitFitMethodConfig) and is_known and not _biases(config, architecture):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
-    yield from _layer_faults(method, num_layers(architecture))
+    if isinstance(method, _NEED_LAYERS):
+        yield from _layer_faults(method, num_layers(architecture))
     positions = max_tokens(architecture)
     if positions is not None and method.num_added_tokens > positions - SHORTEST_TEXT:
         yield Fault(
@@ -68,8 +78,13 @@ def _placement_faults(config: RunConfig, placement: PlacementConfig, architectur
         yield Fault("placement.layers", f"'{placement.layers}' goes beyond the {depth} layers, 0 to {depth - 1}")
     if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
         yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
+    if UNEMBED in placement.roles and config.task.kind is not TaskKind.generation and not faults:
+        yield Fault(
+            "placement.roles", "'unembed' turns activations into words, and this task asks for classes; leave it out"
+        )
+    shapes = {**role_shapes(architecture), UNEMBED: unembedding_shape(architecture)}
     for role, r in placement.rank.given().items():
-        side = min(role_shapes(architecture).get(role, (r, r)))
+        side = min(shapes.get(role, (r, r)))
         if r > side:
             yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
     if placement.budget is not None and not faults:
@@ -111,10 +126,14 @@ def _layer_faults(method: MethodConfig, available: int) -> Iterator[Fault]:
 def _bias_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     assert config.lora is not None, "asked for its biases"
     assert config.placement is not None, "what reads lora is placed"
-    if not bias_parameters(architecture, config.task.kind):
+    if not _biases(config, architecture):
         yield Fault("lora.bias", _no_biases(architecture, f"{config.lora.bias.value} would train none", "none"))
     elif config.lora.bias is Bias.lora_only and not role_biases(architecture, roles := config.placement.roles):
         yield Fault("lora.bias", f"none of the matrices {', '.join(roles)} has a bias; use all, or none")
+
+
+def _biases(config: RunConfig, architecture: Architecture) -> int:
+    return bias_parameters(architecture, config.task.kind)
 
 
 def _no_biases(architecture: Architecture, what: str, instead: str) -> str:

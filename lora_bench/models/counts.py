@@ -9,13 +9,14 @@ from lora_bench.config import methods
 from lora_bench.config.methods import Bias
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models.roles import roles_of
+from lora_bench.models.roles import UNEMBED, roles_of
 from lora_bench.models.sizes import (
     Architecture,
     hidden_size,
     model_type_of,
     num_layers,
     role_shapes,
+    unembedding_shape,
 )
 
 _ATTENTION = ("q", "k", "v", "o")
@@ -187,6 +188,9 @@ def _low_rank(config: RunConfig, architecture: Architecture) -> int:
         assert config.placement is not None, "resolve keeps both groups for these methods"
         depth = len(config.placement.chosen_layers(num_layers(architecture)))
         count += depth * role_biases(architecture, config.placement.roles)
+        # Phi's is the one unembedding with a bias.
+        has_bias = UNEMBED in config.placement.roles and model_type_of(architecture) == "phi"
+        count += unembedding_shape(architecture)[1] if has_bias else 0
     return count
 
 
@@ -198,4 +202,5 @@ def _over_places(
     assert placement is not None, "only placed methods are counted so"
     shapes, own = role_shapes(architecture), placement.rank.given()
     per_layer = sum(count(shapes[role], own.get(role, r)) for role in set(placement.roles) & set(shapes))
-    return len(placement.chosen_layers(num_layers(architecture))) * per_layer
+    outside = count(unembedding_shape(architecture), own.get(UNEMBED, r)) if UNEMBED in placement.roles else 0
+    return len(placement.chosen_layers(num_layers(architecture))) * per_layer + outside

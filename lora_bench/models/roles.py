@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ROLES = ("q", "k", "v", "o", "up", "gate", "down")
+UNEMBED = "unembed"
+"""The role outside of layers: the matrix that turns the last activation of a language model into logits."""
 SETS = ("qv", "attention", "mlp", "all")
 
 
@@ -190,11 +192,15 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
         return [
             Fault("placement.roles", f"nothing is known about the roles of model_type '{model_type}'; known: {known}")
         ]
-    unknown = [role for role in roles if role not in ROLES]
+    unknown = [role for role in roles if role not in (*ROLES, UNEMBED)]
     if unknown:
         return [Fault("placement.roles", _explain_unknown(role)) for role in unknown]
     present = roles_of(model_type)
-    if not set(roles) & set(present):
+    if UNEMBED in roles and FAMILIES[model_type].is_encoder:
+        return [
+            Fault("placement.roles", f"{model_type} is an encoder and has no unembedding; it has {', '.join(present)}")
+        ]
+    if not set(roles) & {*present, UNEMBED}:
         given = f"[{', '.join(roles)}]"
         return [Fault("placement.roles", f"{given} matches nothing in {model_type}; it has {', '.join(present)}")]
     return []
@@ -202,6 +208,8 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
 
 def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
     """Full names of the modules that hold these roles in these layers (None: all), in the order of the network.
+
+    The unembedding is in no layer and comes last.
 
     Called after `split.split_fused` and before adapters are put on.
 
@@ -223,7 +231,8 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[
             f"{type(net).__name__}: no module of its layers is called {', '.join(absent)}; "
             f"split_fused(net, roles) comes before target_modules, and adapters come after it"
         )
-    return [name for name, _ in found]
+    last = [name for name, module in net.named_modules() if module is net.get_output_embeddings()]
+    return [name for name, _ in found] + (last if UNEMBED in roles else [])
 
 
 def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
@@ -247,5 +256,9 @@ def _explain_unknown(role: str) -> str:
     if role in SETS:
         return f"'{role}' is a set, not a role; write placement={role}"
     # Module names such as q_proj, query or value are too far from one letter for `suggest`.
-    near = suggest(role, ROLES) or (f" (did you mean '{role[0]}'?)" if role[:1] in ("q", "k", "v", "o") else "")
-    return f"'{role}' is not a role{near}; roles are {', '.join(ROLES)}, sets are placement={'|'.join(SETS)}"
+    near = suggest(role, (*ROLES, UNEMBED)) or (
+        f" (did you mean '{role[0]}'?)" if role[:1] in ("q", "k", "v", "o") else ""
+    )
+    return (
+        f"'{role}' is not a role{near}; roles are {', '.join((*ROLES, UNEMBED))}, sets are placement={'|'.join(SETS)}"
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models.roles import FAMILIES, role_faults, roles_of
+from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults, roles_of
 
 Architecture = Mapping[str, Any]
 
@@ -67,6 +67,11 @@ def role_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
     return {role: shapes[role] for role in roles_of(model_type)}
 
 
+def unembedding_shape(architecture: Architecture) -> tuple[int, int]:
+    """In and out features of the matrix that gives logits."""
+    return hidden_size(architecture), _number(architecture, "vocab_size")
+
+
 def num_layers(architecture: Architecture) -> int:
     """Number of layers that carry roles."""
     return _number(architecture, _KEYS.get(model_type_of(architecture), _Keys()).layers)
@@ -85,13 +90,14 @@ def max_tokens(architecture: Architecture) -> int | None:
 
 
 def adapter_parameters(architecture: Architecture, roles: Sequence[str], r: int) -> int:
-    """Parameters of low-rank adapters of rank `r` on these roles in every layer, the task head apart.
+    """Parameters of low-rank adapters of rank `r` on these roles in every layer, and on the unembedding if it is named.
 
     Each adapted matrix gets A (r, in) and B (out, r): r * (in + out) parameters (LoRA, arXiv:2106.09685, 4.2).
     """
     shapes = role_shapes(architecture)
     per_layer = sum(r * sum(shapes[role]) for role in set(roles) & set(shapes))
-    return num_layers(architecture) * per_layer
+    outside = r * sum(unembedding_shape(architecture)) if UNEMBED in roles else 0
+    return num_layers(architecture) * per_layer + outside
 
 
 def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int | None) -> list[Fault]:
@@ -103,6 +109,8 @@ def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int
     faults = role_faults(model_type_of(architecture), roles)
     if faults or r is None:
         return faults
+    if UNEMBED in roles:
+        shapes |= {UNEMBED: unembedding_shape(architecture)}
     side, role = min((min(shapes[role]), role) for role in roles if role in shapes)
     if r > side:
         return [

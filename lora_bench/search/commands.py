@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 2.0
 RETRIED = ("failed", "oom", "diverged", "pruned")
-"""Statuses that a retry can be asked for; a finished run is trained once more with `again=true`."""
+"""Statuses that a retry can be asked for; a finished run is trained once more with `again=2`."""
 
 
 def show_studies(arguments: argparse.Namespace) -> int:

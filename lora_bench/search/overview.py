@@ -120,7 +120,7 @@ def repeat_command(row: TrialRow, runs: Path) -> str:
         word for word in row.line.words if not word.lstrip("+").startswith(("study.", "seed=", "again=", "executor"))
     ]
     seed = RunDir(runs / row.line.runs[0]).read_config()["seed"]
-    return shlex.join(["python", "run.py", *words, f"seed={seed}", "again=true"])
+    return shlex.join(["python", "run.py", *words, f"seed={seed}", "again=2"])
 
 
 def _row(line: TrialLine, runs: Path, constraints: Sequence[Constraint]) -> TrialRow:

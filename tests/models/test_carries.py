@@ -35,3 +35,16 @@ def test_what_cannot_be_carried_is_refused_with_what_would_work(architecture, wo
 def test_what_can_be_carried_is_not(method):
     config = configured(method, "bert")
     assert method_faults(config, config.model.architecture) == []
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit"])
+def test_what_needs_to_know_nothing_takes_any_architecture(method):
+    config = configured(method, "mamba")
+    assert method_faults(config, config.model.architecture) == []
+
+
+@pytest.mark.parametrize("method", ["adapter_h", "top_layers", "prefix_embed", "prefix_layer", "qlora", "lora"])
+def test_what_has_to_know_the_layers_says_which_are_known(method):
+    config = configured(method, "mamba")
+    (fault,) = method_faults(config, config.model.architecture)
+    assert "'mamba' is not known; known: bert, deberta-v2, " in str(fault)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 
 from lora_bench import rundir
+from lora_bench.config.overrides import compose_config
+from lora_bench.config.resolve import resolve
 from lora_bench.search.objectives import Objective
 from lora_bench.search.overview import Overview, TrialRow, repeat_command
 from lora_bench.search.studydir import TrialLine
@@ -39,7 +41,8 @@ def test_the_best_run_is_repeated_beside_its_record(tmp_path):
     found = overview(tmp_path, (0.9, 3.0, "finished", True))
     rundir.write_text(tmp_path / "run-0" / "config.yaml", "seed: 5\n")
     words = shlex.split(repeat_command(found.best("own"), found.runs))
-    assert words == ["python", "run.py", "lora.r=1", "seed=5", "again=true"]
+    assert words == ["python", "run.py", "lora.r=1", "seed=5", "again=2"]
+    assert resolve(compose_config(words[2:])).again == 2
 
 
 def test_where_methods_are_varied_each_has_its_best(tmp_path):
