@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from lora_bench.execution.base import RunRequest
 from lora_bench.execution.gpus import VISIBLE, take_gpu, visible_gpus
-from lora_bench.execution.local import LocalExecutor
 
 
 @pytest.mark.parametrize(
@@ -45,16 +46,9 @@ def test_without_a_gpu_nothing_is_set(monkeypatch):
     assert VISIBLE not in os.environ
 
 
-def tell(request: RunRequest) -> None:
-    """Writes down what this process sees."""
-    take_gpu(request.slot)
-    (request.run_dir / f"{request.slot}.txt").write_text(os.environ[VISIBLE])
-
-
-def test_two_runs_at_a_time_see_two_gpus(monkeypatch, tmp_path):
-    monkeypatch.setenv(VISIBLE, "GPU-aa,GPU-bb")
-    executor = LocalExecutor(tell, preload="lora_bench.execution.gpus")
-    handles = [executor.submit(RunRequest(tmp_path, 1, slot=slot)) for slot in (0, 1)]
-    while any(executor.poll(handle) is None for handle in handles):
-        pass
+def test_two_runs_at_a_time_see_two_gpus(tmp_path):
+    # A process of its own: the server that runs are forked from has the environment that it was started with.
+    script = Path(__file__).parents[1] / "support" / "tell_gpus.py"
+    environment = os.environ | {VISIBLE: "GPU-aa,GPU-bb"}
+    subprocess.run([sys.executable, str(script), str(tmp_path)], env=environment, check=True, timeout=60)
     assert [(tmp_path / f"{slot}.txt").read_text() for slot in (0, 1)] == ["GPU-aa", "GPU-bb"]
