@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
-def build_sampler(name: str, *, seed: str, num_asked: int, space: Space) -> BaseSampler:
+def build_sampler(name: str, *, seed: str, num_asked: int, space: Space, num_slots: int = 1) -> BaseSampler:
     """The sampler for a study that has asked so many trials.
 
     A sampler with the same seed draws the same numbers after a restart; the number of trials goes into the seed, so
@@ -28,7 +28,10 @@ def build_sampler(name: str, *, seed: str, num_asked: int, space: Space) -> Base
     fixed, mixed = _number_from(seed), _number_from(f"{seed}:{num_asked}")
     build: dict[str, Callable[[], Any]] = {
         # Grouped, the dimensions of each branch of a conditional space are modelled together.
-        "tpe": lambda: samplers.TPESampler(seed=mixed, multivariate=True, group=space.is_conditional),
+        # Lying about running trials costs a look at each trial; with one slot there is none to lie about.
+        "tpe": lambda: samplers.TPESampler(
+            seed=mixed, multivariate=True, group=space.is_conditional, constant_liar=num_slots > 1
+        ),
         "gp": lambda: samplers.GPSampler(seed=mixed, warn_independent_sampling=False),
         "random": lambda: samplers.RandomSampler(seed=mixed),
         # Its place in the sequence stands in the storage, and the sequence must stay the same.

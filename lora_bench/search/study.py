@@ -147,6 +147,7 @@ class OptunaArm:
                 seed=f"{self._question.study.seed}:{self._arm.name}",
                 num_asked=len(study.get_trials(deepcopy=False)),
                 space=self._arm.space,
+                num_slots=self._question.study.n_jobs,
             )
         return study
 
