@@ -181,9 +181,9 @@ def _engines() -> Iterator[Check]:
 
 
 def _cluster(words: Sequence[str], root: Path) -> Iterator[Check]:
+    from lora_bench.config.executor import SlurmExecutorConfig
     from lora_bench.config.overrides import compose_config
     from lora_bench.config.resolve import resolve
-    from lora_bench.config.schema import SlurmExecutorConfig
     from lora_bench.execution.slurm import check_request
 
     config = resolve(compose_config(words)).executor

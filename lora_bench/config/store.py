@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from lora_bench.config import methods, placement, schema
+from lora_bench.config import executor, methods, placement, schema
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
@@ -53,7 +53,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "placement": {"base_placement": placement.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},
-    "executor": {"base_executor": schema.ExecutorConfig, "base_slurm": schema.SlurmExecutorConfig},
+    "executor": {"base_executor": executor.ExecutorConfig, "base_slurm": executor.SlurmExecutorConfig},
     "tracking": {"base_tracking": schema.TrackingConfig},
     "paths": {"base_paths": schema.PathsConfig},
     "study": {"base_study": schema.StudyConfig},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_bench.config.schema import ExecutorConfig, SlurmExecutorConfig
+from lora_bench.config.executor import ExecutorConfig, SlurmExecutorConfig
 from lora_bench.execution.base import Executor, Outcome, RunRequest
 from lora_bench.execution.local import LocalExecutor
 

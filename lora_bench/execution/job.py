@@ -7,6 +7,7 @@ run checkpoints, and the job has itself queued again.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 from lora_bench import rundir
 from lora_bench.execution import cluster
 from lora_bench.execution.base import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIME, RunRequest
-from lora_bench.execution.local import StopFlag, print_to, stop_on_signals
+from lora_bench.execution.local import WARM, StopFlag, print_to, stop_on_signals
 from lora_bench.rundir import RunDir
 
 Body = Callable[[RunDir, RunRequest, StopFlag], int]
@@ -93,8 +94,9 @@ def _load_body(*, is_pretended: bool) -> Body:
         from lora_bench.execution.pretend import pretend_to_train
 
         return pretend_to_train
-    import lora_bench.execution.warm  # noqa: F401 - loaded once, for every fork
     from lora_bench.execution.local import train
+
+    importlib.import_module(WARM)
 
     return train
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_bench import rundir
-from lora_bench.config.schema import SlurmExecutorConfig
+from lora_bench.config.executor import SlurmExecutorConfig
 from lora_bench.errors import ConfigError, ExecutionError, Fault
 from lora_bench.execution import cluster
 from lora_bench.execution.base import EXIT_INTERRUPTED, EXIT_TIME, Outcome, RunRequest

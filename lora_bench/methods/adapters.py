@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from lora_bench.config.methods import AdapterMethodConfig
 from lora_bench.config.schema import RunConfig
 from lora_bench.methods.base import Layer, Method, Placed, is_below
-from lora_bench.methods.tensors import load_trained, save_trained
 
 CHILD = "adapter"
 """What an adapter is called below the module that it hangs on."""
@@ -69,14 +67,6 @@ class AdapterMethod(Method):
         for layer in self.layers(placed):
             self.attach(net, layer, int(config.hidden_size))
         return net
-
-    def save(self, net: nn.Module, folder: Path) -> None:
-        """Adapters and head, by name."""
-        save_trained(self.trained(net), folder)
-
-    def load(self, net: nn.Module, folder: Path) -> None:
-        """The inverse."""
-        load_trained(self.trained(net), folder)
 
     def merge(self, net: nn.Module) -> nn.Module | None:
         """A nonlinear network is no matrix."""

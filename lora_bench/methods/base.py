@@ -15,6 +15,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lora_bench.config.schema import RunConfig
+from lora_bench.methods.tensors import TRAINED_FILE, load_trained, save_trained
 
 Batch = dict[str, Tensor]
 
@@ -63,6 +64,8 @@ class Method(ABC):
     """Whether weights of the base that are not trained are other ones afterwards (moved into the adapter, rounded)."""
     needs_data: ClassVar[bool] = False
     """Whether `see_data` has to be called before training."""
+    file: ClassVar[str] = TRAINED_FILE
+    """What `save` writes by default."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -72,13 +75,16 @@ class Method(ABC):
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
         """Freezes what is not trained and adds what is. Draws from torch's global generator, which is seeded."""
 
-    @abstractmethod
     def save(self, net: nn.Module, folder: Path) -> None:
-        """Writes, as safetensors, what is needed beside the base to use what was trained. One process calls it."""
+        """Writes, as safetensors, what is needed beside the base to use what was trained. One process calls it.
 
-    @abstractmethod
+        The trained tensors by name, unless a method has another format.
+        """
+        save_trained(self.trained(net), folder, file=self.file)
+
     def load(self, net: nn.Module, folder: Path) -> None:
         """Puts what `save` wrote back into a network that `apply` returned."""
+        load_trained(self.trained(net), folder, file=self.file)
 
     @abstractmethod
     def merge(self, net: nn.Module) -> nn.Module | None:

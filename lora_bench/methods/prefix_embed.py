@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from lora_bench.config.methods import PrefixMethodConfig
 from lora_bench.config.schema import RunConfig
 from lora_bench.methods.base import Method, Placed, is_below
 from lora_bench.methods.prefix import ACTIVATIONS, EMBEDDINGS, PrefixNet
-from lora_bench.methods.tensors import load_trained, save_trained
 
 PREFIX_FILE = "prefix.safetensors"
 
@@ -19,6 +17,7 @@ PREFIX_FILE = "prefix.safetensors"
 class PrefixEmbedMethod(Method):
     """A prefix and the task head; with LoRA below it where a method says so."""
 
+    file: ClassVar[str] = PREFIX_FILE
     in_every_layer: ClassVar[bool] = False
     """Whether activations after each layer are trained too."""
 
@@ -38,14 +37,6 @@ class PrefixEmbedMethod(Method):
         is_after_first = any(layer.last_norm is not None for layer in placed.layers)
         layers = [layer.name for layer in placed.layers] if self.in_every_layer else []
         return PrefixNet(net, num_tokens=self.num_tokens, is_after_first=is_after_first, layers=layers)
-
-    def save(self, net: nn.Module, folder: Path) -> None:
-        """Prefix and head, by name."""
-        save_trained(self.trained(net), folder, file=PREFIX_FILE)
-
-    def load(self, net: nn.Module, folder: Path) -> None:
-        """The inverse."""
-        load_trained(self.trained(net), folder, file=PREFIX_FILE)
 
     def merge(self, net: nn.Module) -> nn.Module | None:
         """Tokens are no matrix."""

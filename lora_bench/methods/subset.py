@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
 
 from torch import nn
 
 from lora_bench.methods.base import Method, Placed, is_below
-from lora_bench.methods.tensors import load_trained, save_trained
 
 
 class SubsetMethod(Method):
@@ -23,14 +21,6 @@ class SubsetMethod(Method):
         for name, parameter in net.named_parameters():
             parameter.requires_grad_(is_below(name, placed.head_modules) or self.chooses(name, placed))
         return net
-
-    def save(self, net: nn.Module, folder: Path) -> None:
-        """The trained tensors by name."""
-        save_trained(self.trained(net), folder)
-
-    def load(self, net: nn.Module, folder: Path) -> None:
-        """The inverse."""
-        load_trained(self.trained(net), folder)
 
     def merge(self, net: nn.Module) -> nn.Module | None:
         """Nothing was added."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lora_bench.config.schema import SlurmExecutorConfig
+from lora_bench.config.executor import SlurmExecutorConfig
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.studies import SCRIPT, PretendedStudy
+from support.studies import PretendedStudy
 
 HERE = Path(__file__).parent
 
@@ -33,5 +33,5 @@ def study(slurm: None, tmp_path: Path, cache: str) -> Iterator[PretendedStudy]:
     words = ["model=tiny", "task.num_train=64", "task.num_eval=32", "tracking=none", f"paths.cache={cache}"]
     words += ["training.eval_every=5", "training.checkpoint_every=5", "training.log_every=1", "study.baseline=null"]
     words += ["executor=slurm", "executor.cpus_per_task=1", "executor.mem_gb=1", "study.name=mine"]
-    yield PretendedStudy(tmp_path / "root", words, script=SCRIPT.with_name("pretend_slurm.py"))
+    yield PretendedStudy(tmp_path / "root", words)
     subprocess.run(["scancel", "--me"], check=True)

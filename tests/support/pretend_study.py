@@ -8,10 +8,14 @@ import time
 
 from rich.console import Console
 
+from lora_bench.config.executor import SlurmExecutorConfig
 from lora_bench.errors import ConfigError, LoraBenchError
-from lora_bench.execution.base import RunRequest
+from lora_bench.execution.base import Executor, RunRequest
 from lora_bench.execution.local import LocalExecutor, enter_run
 from lora_bench.execution.pretend import pretend, write_pretended
+from lora_bench.execution.slurm import SlurmExecutor
+from lora_bench.preflight import root_folder
+from lora_bench.search.question import build_question
 from lora_bench.search.sweep import sweep
 
 
@@ -35,11 +39,20 @@ def faulty(request: RunRequest) -> None:
         pretend(request)
 
 
+def build_pretender(words: list[str]) -> Executor:
+    """What starts the runs: on this machine, or as jobs where the words say `executor=slurm`."""
+    if "executor=slurm" not in words:
+        return LocalExecutor(faulty, preload="lora_bench.execution.pretend")
+    config = build_question(words).config
+    assert isinstance(config.executor, SlurmExecutorConfig), "the words say so"
+    return SlurmExecutor(config.executor, root_folder(config) / "slurm", is_pretended=True)
+
+
 def main() -> int:
     """The exit code of `run.py -m`."""
-    executor = LocalExecutor(faulty, preload="lora_bench.execution.pretend")
+    words = sys.argv[1:]
     try:
-        return sweep(sys.argv[1:], console=Console(width=200), executor=executor)
+        return sweep(words, console=Console(width=200), executor=build_pretender(words))
     except LoraBenchError as err:
         print(err, file=sys.stderr)
         return 2 if isinstance(err, ConfigError) else 1
