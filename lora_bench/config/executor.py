@@ -15,6 +15,8 @@ class ExecutorConfig:
     hang_min: float | None = 30.0
     """Minutes without a new line in `metrics.jsonl` or `status.json` after which a run is ended and retried; null
     waits for ever. Longer than the longest evaluation."""
+    max_retries: int = 2
+    """Times that a run which died without a result is started again, from its last checkpoint; 0 never does."""
 
 
 @dataclass(kw_only=True)

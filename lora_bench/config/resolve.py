@@ -196,6 +196,8 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
     threads = config.executor.threads_per_run
     if threads is not None and threads < 1:
         yield Fault("executor.threads_per_run", f"{threads} is below 1; null shares the free cores evenly")
+    if config.executor.max_retries < 0:
+        yield Fault("executor.max_retries", f"{config.executor.max_retries} is below 0; 0 tries no run again")
 
 
 def _relation_faults(config: RunConfig) -> Iterator[Fault]:

@@ -259,7 +259,7 @@ class Controller:
 
     def _settle(self, member: Member, outcome: Outcome, reason: str | None) -> str:
         try:
-            told = settle(member, outcome, reason=reason)
+            told = settle(member, outcome, max_retries=self._question.config.executor.max_retries, reason=reason)
         except DiskError as err:
             member.state, told = "interrupted", str(err)
             self._halt(told)

@@ -7,15 +7,12 @@ from lora_bench.execution.base import EXIT_DISK, EXIT_HELD, EXIT_INTERRUPTED, EX
 from lora_bench.recorder import record_failure
 from lora_bench.search.trials import Member
 
-MAX_RETRIES = 2
-"""Times that such a run is started again, from its last checkpoint."""
 
-
-def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> str:
+def settle(member: Member, outcome: Outcome, *, max_retries: int, reason: str | None = None) -> str:
     """Sets the member's state after its process has ended; returns what happened, in words.
 
     A diverged run and one that ran out of memory have a result, which stands. A run that died is tried again up to
-    the limit, then recorded as failed. `reason` is why the controller itself ended it.
+    `max_retries`, then recorded as failed. `reason` is why the controller itself ended it.
 
     Raises:
         DiskError: If the failure cannot be recorded; the state is then as it was.
@@ -40,10 +37,10 @@ def settle(member: Member, outcome: Outcome, *, reason: str | None = None) -> st
         return "another process has just begun it"
     said = reason or (outcome.reason if outcome.exit_code else "its process ended without a result")
     member.num_deaths += 1
-    if member.num_deaths <= MAX_RETRIES:
+    if member.num_deaths <= max_retries:
         member.state = "waiting"
-        return f"{said}; retry {member.num_deaths} of {MAX_RETRIES}"
+        return f"{said}; retry {member.num_deaths} of {max_retries}"
     with member.run_dir.hold():
-        record_failure(member.load_config(), member.run_dir, f"no result after {MAX_RETRIES + 1} tries: {said}")
+        record_failure(member.load_config(), member.run_dir, f"no result after {member.num_deaths} tries: {said}")
     member.state = "failed"
     return f"failed: {said}"
