@@ -6,17 +6,18 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lora_bench import rundir
+from lora_bench.config.processes import GroupConfig
 from lora_bench.config.resolve import config_digest, to_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import RunDirError, RunInterrupted
-from lora_bench.evaluation import Evaluation, evaluate
+from lora_bench.evaluation import Evaluation, Sharing, evaluate
 from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
 from lora_bench.methods import build_method
@@ -28,16 +29,29 @@ from lora_bench.models.load import load_model, load_tokenizer
 from lora_bench.placing import place
 from lora_bench.preflight import cache_folder
 from lora_bench.recorder import Recorder, record_failure
-from lora_bench.records import RunResult
+from lora_bench.records import GroupUse, RunResult
 from lora_bench.rundir import RunDir
-from lora_bench.summary import TORCH_DTYPES, Prepared, count_parameters, summarise_memory, summarise_timing
+from lora_bench.summary import (
+    TORCH_DTYPES,
+    Prepared,
+    count_flops,
+    count_parameters,
+    largest,
+    summarise_group,
+    summarise_memory,
+    summarise_timing,
+)
 from lora_bench.tasks import load_task
 from lora_bench.tasks.collate import collate
 from lora_bench.tasks.encode import EncodedSplit, encode
-from lora_bench.training.backends import SingleBackend
+from lora_bench.training.backends import Backend, SingleBackend
+from lora_bench.training.backends.group import is_from_elsewhere
 from lora_bench.training.batches import BatchPlan
 from lora_bench.training.loop import Loop, Progress, TrainingJob
 from lora_bench.training.observer import NullObserver, Observer, Observers
+
+RANK_SEED = 1_000_003
+"""Between the seeds of processes, so that no usual seed of one run is that of another's process."""
 
 
 def run_benchmark(
@@ -59,38 +73,85 @@ def run_benchmark(
         Exception: Whatever made the run fail, after it was recorded as `failed`.
     """
     with run_dir.hold():
-        recorded = run_dir.read_result()
-        if recorded is not None and recorded.status != "failed":
-            shutil.rmtree(run_dir.checkpoints, ignore_errors=True)  # of a holder that was killed after its record
+        recorded = begin(config, run_dir)
+        if recorded is not None:
             return recorded
-        run_dir.archive_failure()
-        rundir.write_text(run_dir.config, to_yaml(config))
-        observers = Observers(recorder := Recorder(run_dir), observer or NullObserver())
-        run = _Run(config, run_dir, observers, command, stop_requested)
-        try:
-            result = run.train_and_measure()
-        except (RunInterrupted, RunDirError):
-            raise
-        except Exception as err:
-            if not memory.is_out_of_memory(err):
-                record_failure(config, run_dir, f"{type(err).__name__}: {err}")
-                raise
-            result = run.out_of_memory(err)
-        result = replace(result, notes=[*result.notes, *recorder.notes])
-        run_dir.write_result(result)
-        shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
-        run_dir.write_status(status=result.status, step=result.steps, steps=config.training.max_steps, metrics={})
-        run.observer.on_end(result.status)
+        result = carry_out(
+            config,
+            run_dir,
+            SingleBackend(),
+            observer=observer,
+            command=command,
+            stop_requested=stop_requested,
+        )
+        assert result is not None, "the only process records"
         return result
 
 
+def begin(config: RunConfig, run_dir: RunDir) -> RunResult | None:
+    """In a directory that is held: its record if there is one that stands, else a directory that is ready."""
+    recorded = run_dir.read_result()
+    if recorded is not None and recorded.status != "failed":
+        shutil.rmtree(run_dir.checkpoints, ignore_errors=True)  # of a holder that was killed after its record
+        return recorded
+    run_dir.archive_failure()
+    rundir.write_text(run_dir.config, to_yaml(config))
+    return None
+
+
+def carry_out(
+    config: RunConfig,
+    run_dir: RunDir,
+    backend: Backend,
+    *,
+    observer: Observer | None = None,
+    command: str = "",
+    stop_requested: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
+) -> RunResult | None:
+    """One process's part of a run whose directory is held and ready; the first process records, and has the result.
+
+    The process whose memory does not suffice records that itself, whichever it is: the others wait for it in a sum
+    that it will not join, and have to be ended.
+
+    Raises:
+        As `run_benchmark`.
+    """
+    recorder = Recorder(run_dir) if backend.is_first else None
+    observers = Observers(recorder, observer or NullObserver()) if recorder is not None else Observers()
+    for note in notes:
+        observers.on_note(note)
+    run = _Run(config, run_dir, backend, observers, command, stop_requested)
+    try:
+        result = run.train_and_measure()
+    except (RunInterrupted, RunDirError):
+        raise
+    except Exception as err:
+        if memory.is_out_of_memory(err):
+            result = run.out_of_memory(err)
+        elif is_from_elsewhere(err):
+            raise  # what ended the other process is recorded by it
+        else:
+            record_failure(config, run_dir, f"{type(err).__name__}: {err}")
+            raise
+    if result is None:
+        return None
+    result = replace(result, notes=[*result.notes, *(recorder.notes if recorder is not None else [])])
+    run_dir.write_result(result)
+    shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
+    run_dir.write_status(status=result.status, step=result.steps, steps=config.training.max_steps, metrics={})
+    run.observer.on_end(result.status)
+    return result
+
+
 class _Run:
-    """The state of one call of `run_benchmark`."""
+    """The state of one call of `carry_out`."""
 
     def __init__(
         self,
         config: RunConfig,
         run_dir: RunDir,
+        backend: Backend,
         observer: Observer,
         command: str,
         stop_requested: Callable[[], bool],
@@ -98,6 +159,7 @@ class _Run:
         self.config = config
         self.run_dir = run_dir
         self.observer = observer
+        self._backend = backend
         self._command = command
         self._stop_requested = stop_requested
         self._loop: Loop | None = None
@@ -105,34 +167,47 @@ class _Run:
         self._evaluation: Evaluation | None = None
         self._evaluated_step = -1
 
-    def train_and_measure(self) -> RunResult:
-        """The whole way of a run that does not run out of memory."""
-        backend = SingleBackend()
+    def train_and_measure(self) -> RunResult | None:
+        """The whole way of a run that does not run out of memory; the record is made by the first process."""
+        backend = self._backend
         prepared = self._prepared = self._prepare(backend.device)
-        # One stream for dropout, the same whatever the method drew for its initialisation.
-        torch.manual_seed(self.config.seed)
+        # One stream for dropout, the same whatever the method drew for its initialisation; another for each process.
+        torch.manual_seed(self.config.seed + RANK_SEED * backend.rank)
         loop = self._loop = Loop(self._job(prepared, backend), backend)
         progress = loop.run()
         weights_bytes, resume_bytes = self._write_weights(prepared, loop)
+        use = self._group_use(prepared, progress)
+        if not backend.is_first:
+            return None
         result = self._result(progress)
-        assert result.sizes is not None, "a prepared run has its counts"
-        return replace(result, sizes=replace(result.sizes, weights_bytes=weights_bytes, resume_bytes=resume_bytes))
+        if use is not None:
+            result = replace(result, memory=largest(use.memory), processes=use)
+        sizes = replace(prepared.sizes, weights_bytes=weights_bytes, resume_bytes=resume_bytes)
+        return replace(result, sizes=sizes)
 
     def out_of_memory(self, err: BaseException) -> RunResult:
         """The record of a run whose memory did not suffice, with the micro-batch that would."""
         cause = (str(err) or type(err).__name__).splitlines()[0]
         err.__traceback__ = None  # its frames hold the tensors that filled the memory
         progress = replace(self._loop.progress if self._loop is not None else Progress(), status="oom")
-        largest = None
+        fitting = None
         if self._loop is None:
             where, advice = "while loading", "a smaller model, or training.dtype=bf16, needs less"
         elif progress.phase == "evaluation":
             where, advice = "in an evaluation", f"lower training.eval_batch_size={self.config.training.eval_batch_size}"
         else:
-            where, largest = "in training", self._loop.largest_micro_batch()
-            advice = f"training.micro_batch_size={largest} fits" if largest else "no micro-batch fits"
+            where, fitting = "in training", self._fitting_micro_batch()
+            advice = f"training.micro_batch_size={fitting} fits" if fitting else "no micro-batch fits"
+        if self._backend.num_processes > 1:
+            where += f" of process {self._backend.rank}"
+            advice = "a smaller training.micro_batch_size, or more processes, need less"
         progress.error = f"out of memory {where} after {progress.steps} steps ({cause}); {advice}"
-        return replace(self._result(progress), details={"largest_micro_batch": largest})
+        return replace(self._result(progress), details={"largest_micro_batch": fitting})
+
+    def _fitting_micro_batch(self) -> int | None:
+        """Not looked for among several processes: the others are not there to take steps with."""
+        assert self._loop is not None, "memory ran out in its steps"
+        return self._loop.largest_micro_batch() if self._backend.num_processes == 1 else None
 
     def _prepare(self, device: torch.device) -> Prepared:
         start = time.perf_counter()
@@ -179,6 +254,8 @@ class _Run:
             load_s=time.perf_counter() - start,
             data_s=data_s,
             rss_bytes=memory.current_rss_bytes(),
+            sizes=count_parameters(net, method, placed),
+            flops_per_token=count_flops(net, placed),
             notes=[
                 *data.notes,
                 *budget_note(config, architecture),
@@ -187,7 +264,7 @@ class _Run:
             ],
         )
 
-    def _job(self, prepared: Prepared, backend: SingleBackend) -> TrainingJob:
+    def _job(self, prepared: Prepared, backend: Backend) -> TrainingJob:
         def evaluate_now() -> dict[str, float]:
             assert self._loop is not None, "the loop asks"
             self._evaluation = evaluation = evaluate(
@@ -198,10 +275,14 @@ class _Run:
                 tokenizer=prepared.tokenizer,
                 batch_size=self.config.training.eval_batch_size,
                 device=backend.device,
+                sharing=Sharing(
+                    backend.rank, backend.num_processes, total=backend.total, in_step=backend.splits_weights
+                ),
             )
             self._evaluated_step = self._loop.progress.steps
             self._loop.progress.generate_s += evaluation.generate_s
-            _note_items(self.run_dir, self._evaluated_step, evaluation)
+            if backend.is_first:
+                _note_items(self.run_dir, self._evaluated_step, evaluation)
             return {f"eval/{score.name}": score.value for score in evaluation.scores}
 
         return TrainingJob(
@@ -221,18 +302,28 @@ class _Run:
 
     def _write_weights(self, prepared: Prepared, loop: Loop) -> tuple[int, int]:
         """Writes what was trained, and a last checkpoint; the bytes of the weights, and of what a resume needs."""
-        shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
-        with rundir.filled_folder(self.run_dir.weights) as folder:
-            prepared.method.save(prepared.net, folder)
-            write_manifest(folder)
+        checkpoint = loop.checkpoint()
+        with self._backend.whole_weights():
+            if not self._backend.is_first:
+                return 0, 0
+            shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
+            with rundir.filled_folder(self.run_dir.weights) as folder:
+                prepared.method.save(prepared.net, folder)
+                write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
-        return weights_bytes, rundir.directory_bytes(loop.checkpoint())
+        return weights_bytes, rundir.directory_bytes(checkpoint)
+
+    def _group_use(self, prepared: Prepared, progress: Progress) -> GroupUse | None:
+        if not isinstance(self.config.processes, GroupConfig):
+            return None
+        own = summarise_memory(progress, rss_after_load_bytes=prepared.rss_bytes)
+        return summarise_group(self.config.processes, self._backend, own, progress.train_s)
 
     def _result(self, progress: Progress) -> RunResult:
         config, prepared = self.config, self._prepared
         # Scores belong to the weights that the run ended with, not to those of an evaluation on the way.
         evaluation = self._evaluation if self._evaluated_step == progress.steps else None
-        if evaluation is not None:
+        if evaluation is not None and self._backend.is_first:
             _write_predictions(self.run_dir, evaluation)
         return RunResult(
             status=progress.status,
@@ -248,7 +339,7 @@ class _Run:
             final_train_loss=progress.last_loss,
             memory=summarise_memory(progress, rss_after_load_bytes=prepared.rss_bytes) if prepared else None,
             timing=summarise_timing(config, prepared, progress) if prepared else None,
-            sizes=count_parameters(prepared) if prepared else None,
+            sizes=prepared.sizes if prepared else None,
             provenance=machine.provenance(
                 seed=config.seed,
                 num_threads=torch.get_num_threads(),

@@ -60,6 +60,26 @@ class MemoryProfile:
 
 
 @dataclass(frozen=True)
+class GroupUse:
+    """What the processes of one run held and took, each of them, the most, and in all."""
+
+    name: str
+    """The choice of `conf/processes/`."""
+    count: int
+    nodes: int
+    transport: str
+    """What carried sums between them: gloo or nccl."""
+    memory: list[MemoryProfile]
+    """One for each process, from the first; empty when training ended before the measured step. `RunResult.memory` has
+    the largest of each number: what a device must have."""
+    memory_sum: MemoryProfile | None
+    train_s: list[float]
+    """Wall time of training, one for each process."""
+    train_s_max: float
+    train_s_sum: float
+
+
+@dataclass(frozen=True)
 class Timing:
     """Wall time by phase. Step times leave the warm-up steps out; tokens are non-padding tokens."""
 
@@ -141,6 +161,8 @@ class RunResult:
     timing: Timing | None
     sizes: Sizes | None
     provenance: Provenance
+    processes: GroupUse | None = None
+    """None for one process without a group."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the table must know: texts cut, a checkpoint skipped, a merge tolerance."""
     error: str | None = None

@@ -45,18 +45,20 @@ def run_single(composed: DictConfig) -> int:
 
 
 def _train(config: RunConfig, run_dir: RunDir, console: Console) -> int:
-    import torch
-
-    from lora_bench.benchmark import run_benchmark
-    from lora_bench.execution.local import limit_memory, stop_on_signals, threads_per_run
+    from lora_bench.execution.local import stop_on_signals, threads_per_run
+    from lora_bench.execution.start import start_run
     from lora_bench.progress import ProgressObserver
 
-    torch.set_num_threads(threads_per_run(1, config.executor.threads_per_run))
-    limit_memory()
     observer = ProgressObserver(console)
     with stop_on_signals() as stop:
         try:
-            run_benchmark(config, run_dir, observer=observer, stop_requested=stop.is_requested)
+            start_run(
+                config,
+                run_dir,
+                num_threads=threads_per_run(1, config.executor.threads_per_run),
+                stop_requested=stop.is_requested,
+                observer=observer,
+            )
         except RunInterrupted as err:
             console.print(str(err), highlight=False)
             return EXIT_INTERRUPTED

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from lora_bench.config.processes import GroupConfig
 from lora_bench.config.schema import Dtype, RunConfig
 from lora_bench.measure import flops
 from lora_bench.measure.memory import num_values
 from lora_bench.measure.timing import summarise_steps
 from lora_bench.methods import Method, Placed
-from lora_bench.records import MemoryProfile, Sizes, Timing
+from lora_bench.records import GroupUse, MemoryProfile, Sizes, Timing
 from lora_bench.tasks import TaskData
 from lora_bench.tasks.encode import EncodedSplit
+from lora_bench.training.backends import Backend
 from lora_bench.training.loop import Progress
 
 TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
@@ -39,17 +45,19 @@ class Prepared:
     data_s: float
     rss_bytes: int | None
     notes: list[str]
+    sizes: Sizes
+    """Counted before weights may be split among processes; bytes are None until something was written."""
+    flops_per_token: float
+    """Of forward and backward pass."""
 
 
-def count_parameters(prepared: Prepared) -> Sizes:
+def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
     """The counts; bytes are None until something was written."""
-    trained = sum(parameter.numel() for parameter in prepared.method.trained(prepared.net).values())
-    head = prepared.method.num_head(prepared.net, prepared.placed)
+    trained = sum(parameter.numel() for parameter in method.trained(net).values())
+    head = method.num_head(net, placed)
     return Sizes(
         total_parameters=sum(
-            num_values(parameter)
-            for name, parameter in prepared.net.named_parameters()
-            if ORIGINAL_HEAD not in name.split(".")
+            num_values(parameter) for name, parameter in net.named_parameters() if ORIGINAL_HEAD not in name.split(".")
         ),
         trainable_parameters=trained,
         adapter_parameters=trained - head,
@@ -57,6 +65,11 @@ def count_parameters(prepared: Prepared) -> Sizes:
         weights_bytes=None,
         resume_bytes=None,
     )
+
+
+def count_flops(net: nn.Module, placed: Placed) -> float:
+    """FLOPs of forward and backward pass for one token."""
+    return flops.flops_per_token(*flops.matrix_parameters(net, per_sequence=[*placed.head_modules, "pooler"]))
 
 
 def summarise_memory(progress: Progress, *, rss_after_load_bytes: int | None) -> MemoryProfile | None:
@@ -70,6 +83,44 @@ def summarise_memory(progress: Progress, *, rss_after_load_bytes: int | None) ->
     return MemoryProfile(**found, rss_after_load_bytes=rss_after_load_bytes)
 
 
+def summarise_group(config: GroupConfig, backend: Backend, own: MemoryProfile | None, train_s: float) -> GroupUse:
+    """Every process's memory and time, in each of them. Every process calls it."""
+    names = list(MemoryProfile.__dataclass_fields__)
+    values = [getattr(own, name) if own is not None else None for name in names]
+    rows = np.zeros((backend.num_processes, len(names) + 1))
+    rows[backend.rank] = [train_s, *(math.nan if value is None else value for value in values)]
+    rows = backend.total(rows)
+    is_measured = own is not None
+    times = rows[:, 0].tolist()
+    return GroupUse(
+        name=config.name,
+        count=config.count,
+        nodes=config.nodes,
+        transport=backend.transport or "",
+        memory=[_profile(names, row) for row in rows[:, 1:]] if is_measured else [],
+        memory_sum=_profile(names, rows[:, 1:].sum(axis=0)) if is_measured else None,
+        train_s=times,
+        train_s_max=max(times),
+        train_s_sum=sum(times),
+    )
+
+
+def largest(profiles: Sequence[MemoryProfile]) -> MemoryProfile | None:
+    """The largest of each number: what every device must have."""
+    if not profiles:
+        return None
+    values = {name: [getattr(profile, name) for profile in profiles] for name in MemoryProfile.__dataclass_fields__}
+    found: dict[str, Any] = {name: None if None in own else max(own) for name, own in values.items()}
+    return MemoryProfile(**found)
+
+
+def _profile(names: list[str], values: NDArray[np.float64]) -> MemoryProfile:
+    found: dict[str, Any] = {
+        name: None if math.isnan(value) else int(value) for name, value in zip(names, values, strict=True)
+    }
+    return MemoryProfile(**found)
+
+
 def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) -> Timing:
     """Wall times by phase, step times and rates. Measures the machine's own rate here and now."""
     # The step that counts live bytes runs slower; it is no step time.
@@ -81,8 +132,7 @@ def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) 
         num_warmup=config.training.warmup_timing_steps,
     )
     device = next(prepared.net.parameters()).device
-    numbers = flops.matrix_parameters(prepared.net, per_sequence=[*prepared.placed.head_modules, "pooler"])
-    per_token = flops.flops_per_token(*numbers)
+    per_token = prepared.flops_per_token
     # Where memory ran out there is none left for measuring either.
     peak = flops.peak_flops_per_s(TORCH_DTYPES[config.training.dtype], device) if progress.status != "oom" else None
     achieved = per_token * times.tokens_per_s if times.tokens_per_s else None

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_bench.config.methods import LoraInit, MethodConfig
 from lora_bench.config.placement import PlacementConfig, is_recorded
+from lora_bench.config.processes import HOW_ONLY, GroupConfig
 from lora_bench.config.schema import (
     INFRASTRUCTURE,
     FilesConfig,
@@ -51,6 +52,8 @@ def resolve(composed: DictConfig) -> RunConfig:
         config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
     _scale_rate(config.training)
+    if not isinstance(config.processes, GroupConfig):
+        config.processes = None
     if not config.method.uses_lora:
         config.lora = None
     if not config.method.uses_placement:
@@ -78,6 +81,8 @@ def config_digest(config: RunConfig) -> str:
 def plain_digest(plain: dict[str, Any]) -> str:
     """`config_digest` of what a run directory's `config.yaml` holds."""
     data = {key: value for key, value in plain.items() if key not in INFRASTRUCTURE}
+    if (processes := data.get("processes")) is not None:
+        data["processes"] = {key: value for key, value in processes.items() if key not in HOW_ONLY}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -173,6 +178,8 @@ def _scale_rate(training: TrainingConfig) -> None:
 
 def _group_faults(config: RunConfig) -> Iterator[Fault]:
     yield from config.training.faults()
+    if isinstance(config.processes, GroupConfig):
+        yield from config.processes.faults()
     yield from config.task.faults()
     yield from config.method.faults()
     if config.placement is not None and config.method.uses_placement:
@@ -201,6 +208,8 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
 
 
 def _relation_faults(config: RunConfig) -> Iterator[Fault]:
+    if isinstance(config.processes, GroupConfig) and config.processes.count >= 1:
+        yield from _group_relation_faults(config, config.processes)
     model = config.model
     if model.source is Source.folder and not model.folder:
         yield Fault("model.folder", "not set, and model.source=folder needs it; give a folder with config.json")
@@ -210,6 +219,18 @@ def _relation_faults(config: RunConfig) -> Iterator[Fault]:
         )
     if model.source is Source.hub and not model.hub_id:
         yield Fault("model.source", f"'hub', but {model.name} has no hub_id; use its own source, or folder or random")
+
+
+def _group_relation_faults(config: RunConfig, group: GroupConfig) -> Iterator[Fault]:
+    batch, micro = config.training.batch_size, config.training.micro_batch_size
+    if batch % group.count:
+        fits = ", ".join(str(count) for count in range(1, batch + 1) if batch % count == 0)
+        yield Fault("processes.count", f"{group.count} does not divide training.batch_size {batch}; use one of {fits}")
+    elif micro is not None and micro >= 1 and (batch // group.count) % micro:
+        own = f"the {batch // group.count} items of each of {group.count} processes"
+        yield Fault("training.micro_batch_size", f"{micro} does not divide {own}; null takes them at once")
+    if group.nodes > 1 and config.executor.name != "slurm":
+        yield Fault("processes.nodes", f"{group.nodes} machines need executor=slurm, which gives them; 1 is this one")
 
 
 def _role_order(role: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from omegaconf import MISSING
 from lora_bench.config.executor import ExecutorConfig
 from lora_bench.config.methods import AlphaConvention, Bias, LoraInit, MethodConfig
 from lora_bench.config.placement import ADDED_LATER, PlacementConfig
+from lora_bench.config.processes import ProcessesConfig
 from lora_bench.errors import Fault
 
 
@@ -378,7 +379,7 @@ class StudyConfig:
 
 @dataclass(kw_only=True)
 class RunConfig:
-    """One run: model x task x method x placement x training. Treat as read-only."""
+    """One run: model x task x method x placement x training x processes. Treat as read-only."""
 
     model: ModelConfig = MISSING
     task: TaskConfig = MISSING
@@ -388,6 +389,8 @@ class RunConfig:
     lora: LoraConfig | None = field(default_factory=LoraConfig)
     """None for methods without low-rank adapters."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    processes: ProcessesConfig | None = field(default=None, metadata=ADDED_LATER)
+    """None for one process without a group."""
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = MISSING
     paths: PathsConfig = field(default_factory=PathsConfig)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from lora_bench.config import executor, methods, placement, schema
+from lora_bench.config import executor, methods, placement, processes, schema
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
@@ -53,6 +53,15 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "placement": {"base_placement": placement.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},
+    "processes": {
+        "base_single": processes.SingleProcessConfig,
+        "base_ddp": processes.DdpConfig,
+        "base_fsdp": processes.FsdpConfig,
+        "base_zero1": processes.Zero1Config,
+        "base_zero2": processes.Zero2Config,
+        "base_zero3": processes.Zero3Config,
+        "base_zero3_offload": processes.Zero3OffloadConfig,
+    },
     "executor": {"base_executor": executor.ExecutorConfig, "base_slurm": executor.SlurmExecutorConfig},
     "tracking": {"base_tracking": schema.TrackingConfig},
     "paths": {"base_paths": schema.PathsConfig},

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from lora_bench.evaluation.lengths import length_batches
+from lora_bench.evaluation.sharing import ALONE, Sharing
 from lora_bench.tasks.collate import collate_prompts
 from lora_bench.tasks.encode import EncodedSplit
 
@@ -26,6 +27,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     device: torch.device | str,
+    sharing: Sharing = ALONE,
 ) -> list[str]:
     """The greedy continuation of each prompt up to the end-of-text token, without special tokens.
 
@@ -41,26 +43,28 @@ def generate(
         max_new_tokens: Longest answer.
         batch_size: Prompts at a time.
         device: Where `net` is.
+        sharing: Which of them this process answers; it gets the answers of all.
     """
     assert split.prompt_lengths is not None, "only generation has prompts"
     eos = tokenizer.eos_token_id
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, use_cache=True, eos_token_id=eos, pad_token_id=pad_id
     )
-    answers = [""] * len(indices)
-    for batch in length_batches(split.prompt_lengths[indices], batch_size):
+    rows: dict[int, NDArray[np.int64]] = {}
+    for batch in sharing.own(length_batches(split.prompt_lengths[indices], batch_size)):
         inputs = {
             name: tensor.to(device) for name, tensor in collate_prompts(split, indices[batch], pad_id=pad_id).items()
         }
         with _without_own_settings(net):
-            output_BT = net.generate(**inputs, generation_config=greedy)
-        new_BT = output_BT[:, inputs["input_ids"].shape[1] :].tolist()
-        # What follows the end is padding, which may be any token.
-        ended = [row[: row.index(eos)] if eos in row else row for row in new_BT]
-        texts = tokenizer.batch_decode(ended, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for index, text in zip(batch, texts, strict=True):
-            answers[index] = text
-    return answers
+            # In step, those whose answers have ended go on for the others.
+            output_BT = net.generate(**inputs, generation_config=greedy, synced_gpus=sharing.in_step)
+        new_BT = output_BT[:, inputs["input_ids"].shape[1] :].cpu().numpy()
+        padding = ((0, 0), (0, max_new_tokens - new_BT.shape[1]))
+        rows.update(zip(batch.tolist(), np.pad(new_BT, padding, constant_values=eos), strict=True))
+    tokens_IT = sharing.joined(rows, num_items=len(indices)).tolist()
+    # What follows the end is padding, which may be any token.
+    ended = [row[: row.index(eos)] if eos in row else row for row in tokens_IT]
+    return list(tokenizer.batch_decode(ended, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 @contextlib.contextmanager

@@ -14,25 +14,38 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, log_softmax
 
 from lora_bench.evaluation.lengths import length_batches
+from lora_bench.evaluation.sharing import ALONE, Sharing
 from lora_bench.tasks.collate import IGNORED, collate
 from lora_bench.tasks.encode import EncodedSplit
 
 
 def class_log_probabilities(
-    net: Any, split: EncodedSplit, *, pad_id: int, batch_size: int, device: torch.device | str
+    net: Any,
+    split: EncodedSplit,
+    *,
+    pad_id: int,
+    batch_size: int,
+    device: torch.device | str,
+    sharing: Sharing = ALONE,
 ) -> NDArray[np.float32]:
     """Log-probability in nats of every class, shape (items, C), in the order of the split."""
     rows: dict[int, NDArray[np.float32]] = {}
-    for indices in length_batches(split.lengths, batch_size):
+    for indices in sharing.own(length_batches(split.lengths, batch_size)):
         batch = collate(split, indices, pad_id=pad_id, side="right")
         inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
         log_probabilities_BC = log_softmax(net(**inputs).logits.float(), dim=-1)
         rows.update(zip(indices.tolist(), log_probabilities_BC.cpu().numpy(), strict=True))
-    return np.stack([rows[index] for index in range(len(split))])
+    return sharing.joined(rows, num_items=len(split))
 
 
 def response_nll(
-    net: Any, split: EncodedSplit, *, pad_id: int, batch_size: int, device: torch.device | str
+    net: Any,
+    split: EncodedSplit,
+    *,
+    pad_id: int,
+    batch_size: int,
+    device: torch.device | str,
+    sharing: Sharing = ALONE,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Negative log-likelihood of each response, its end-of-text token included, and its number of tokens.
 
@@ -44,8 +57,8 @@ def response_nll(
     """
     assert split.prompt_lengths is not None, "only generation has responses"
     num_tokens = split.lengths - split.prompt_lengths
-    nll = np.empty(len(split))
-    for indices in length_batches(split.lengths, batch_size):
+    rows: dict[int, NDArray[np.float64]] = {}
+    for indices in sharing.own(length_batches(split.lengths, batch_size)):
         batch = {
             name: tensor.to(device) for name, tensor in collate(split, indices, pad_id=pad_id, side="left").items()
         }
@@ -65,5 +78,5 @@ def response_nll(
         nll_N = cross_entropy(logits_BKV[is_scored_BK].float(), labels_BK[is_scored_BK], reduction="none")
         per_item = torch.zeros(labels_BK.shape, dtype=torch.float64)
         per_item[is_scored_BK.cpu()] = nll_N.cpu().double()
-        nll[indices] = per_item.sum(-1).numpy()
-    return nll, num_tokens
+        rows.update(zip(indices.tolist(), per_item.sum(-1).numpy(), strict=True))
+    return sharing.joined(rows, num_items=len(split)), num_tokens

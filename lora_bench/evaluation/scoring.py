@@ -18,6 +18,7 @@ from lora_bench.evaluation.confidence import macro_f1_interval, ratio_interval, 
 from lora_bench.evaluation.generation import generate
 from lora_bench.evaluation.likelihood import class_log_probabilities, response_nll
 from lora_bench.evaluation.metrics import confusion_matrix, macro_f1
+from lora_bench.evaluation.sharing import ALONE, Sharing
 from lora_bench.records import Score
 from lora_bench.tasks.base import Grading, TaskData
 from lora_bench.tasks.encode import EncodedSplit
@@ -49,6 +50,7 @@ def evaluate(
     tokenizer: Any,
     batch_size: int,
     device: torch.device | str,
+    sharing: Sharing = ALONE,
 ) -> Evaluation:
     """Every item scored, without a trace: modes, gradients and random generators are left as they were.
 
@@ -62,15 +64,18 @@ def evaluate(
         tokenizer: Has a pad token, the one that `net` knows; turns generated tokens back into text.
         batch_size: Items in one forward pass.
         device: Where `net` is.
+        sharing: Which items this process scores, where there are several; each gets the whole evaluation.
     """
     pad_id = tokenizer.pad_token_id
     # Not inference mode: tensors that a module keeps from a forward pass (rotary tables, masks) must stay usable
     # in the training step that follows.
     with torch.no_grad(), _evaluation_mode(net):
         if data.kind is TaskKind.classification:
-            log_probabilities = class_log_probabilities(net, split, pad_id=pad_id, batch_size=batch_size, device=device)
+            log_probabilities = class_log_probabilities(
+                net, split, pad_id=pad_id, batch_size=batch_size, device=device, sharing=sharing
+            )
             return _classification(log_probabilities, split, data=data)
-        nll, num_tokens = response_nll(net, split, pad_id=pad_id, batch_size=batch_size, device=device)
+        nll, num_tokens = response_nll(net, split, pad_id=pad_id, batch_size=batch_size, device=device, sharing=sharing)
         result = _likelihood(nll, num_tokens, split, data=data)
         if data.grading is None or not isinstance(task, GenerationTaskConfig) or not task.max_new_tokens:
             return result
@@ -84,6 +89,7 @@ def evaluate(
             max_new_tokens=task.max_new_tokens,
             batch_size=batch_size,
             device=device,
+            sharing=sharing,
         )
     return _with_answers(result, answers, data=data, grading=data.grading, started=started)
 

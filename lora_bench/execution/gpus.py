@@ -1,20 +1,27 @@
-"""A GPU of its own for each run of this machine."""
+"""GPUs of its own for each run of this machine."""
 
 from __future__ import annotations
 
 import os
 
+from lora_bench.errors import ExecutionError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def take_gpu(slot: int) -> None:
-    """Leaves this process one of the GPUs that it sees; more slots than GPUs share them in turn.
+def take_gpus(slot: int, count: int = 1) -> None:
+    """Leaves this process so many of the GPUs that it sees; slots for which there are none left share them in turn.
 
     To be called before CUDA is touched, which reads the variable once. Without a GPU nothing changes.
+
+    Raises:
+        ExecutionError: If this machine has GPUs, but fewer.
     """
     names = visible_gpus()
+    if names and count > len(names):
+        raise ExecutionError(f"{count} processes on one machine, one GPU each, but it has {len(names)}; use fewer")
     if names:
-        os.environ[VISIBLE] = names[slot % len(names)]
+        os.environ[VISIBLE] = ",".join(names[(slot * count + index) % len(names)] for index in range(count))
 
 
 def visible_gpus() -> list[str]:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from lora_bench.errors import DiskError, RunHeldError, RunInterrupted
 from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, Outcome, RunRequest
-from lora_bench.execution.gpus import take_gpu
 from lora_bench.rundir import RunDir
 
 WARM = "lora_bench.execution.warm"
@@ -106,18 +105,16 @@ def print_to(path: Path) -> None:
 
 def train(directory: RunDir, request: RunRequest, stop: StopFlag) -> int:
     """Trains the run within its share of this machine; returns the exit code of its process."""
-    import torch
-
-    from lora_bench.benchmark import run_benchmark
     from lora_bench.config.resolve import from_yaml
+    from lora_bench.execution.start import start_run
 
-    take_gpu(request.slot)
-    torch.set_num_threads(request.num_threads)
-    limit_memory(request.memory_share)
     return exit_code_of(
-        lambda: run_benchmark(
+        lambda: start_run(
             from_yaml(directory.config),
             directory,
+            num_threads=request.num_threads,
+            memory_share=request.memory_share,
+            slot=request.slot,
             command=request.command,
             stop_requested=lambda: stop.is_requested() or is_orphan(),
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,14 @@ class TrainingState:
     """What was measured up to here; JSON data."""
 
 
+def folder_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
 def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -> Path:
     """Writes a checkpoint and removes those that are older than the newest two; returns its folder."""
-    path = folder / f"step-{state.step:08d}"
+    path = folder_of(folder, state.step)
     if path.exists():
         # Written by an attempt that was killed after it; the resume came from an older one that was whole.
         shutil.rmtree(path)
@@ -91,42 +95,17 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if rundir.TEMPORARY_MARK not in path.name)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors: `optimizer.<index of parameter>.<name>`."""
-    named = {}
-    for index, parameter in enumerate(_parameters(optimizer)):
-        for name, value in optimizer.state[parameter].items():
-            assert isinstance(value, Tensor), "AdamW keeps tensors only"
-            named[f"optimizer.{index}.{name}"] = value.detach()
-    return named
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, onto the devices of the parameters."""
-    parameters = list(_parameters(optimizer))
-    for name, value in tensors.items():
-        if not name.startswith("optimizer."):
-            continue
-        _, index, key = name.split(".", 2)
-        parameter = parameters[int(index)]
-        optimizer.state[parameter][key] = value.to(parameter.device)
-
-
 def generator_tensors() -> dict[str, Tensor]:
-    """The state of torch's global generators."""
-    states = {"generator.cpu": torch.get_rng_state()}
+    """The state of torch's global generators in this process."""
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states["generator.cuda"] = torch.cuda.get_rng_state()
+        states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
 def restore_generators(tensors: dict[str, Tensor]) -> None:
     """The inverse of `generator_tensors`; a device that is gone is passed over."""
-    torch.set_rng_state(tensors["generator.cpu"])
-    if "generator.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["generator.cuda"])
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.nn.Parameter]:
-    for group in optimizer.param_groups:
-        yield from group["params"]
+    if "cpu" in tensors:
+        torch.set_rng_state(tensors["cpu"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])

@@ -24,17 +24,16 @@ from lora_bench.methods import Method
 from lora_bench.tasks.collate import collate
 from lora_bench.tasks.encode import EncodedSplit
 from lora_bench.training import checkpoint
-from lora_bench.training.backends import SingleBackend
+from lora_bench.training.backends.base import Backend
 from lora_bench.training.batches import BatchPlan, split_micro_batches
 from lora_bench.training.loss import count_targets, summed_loss
 from lora_bench.training.observer import Observer
-from lora_bench.training.optimizer import build_optimizer, learning_rate, set_learning_rate
-from lora_bench.training.precision import MasterWeights
+from lora_bench.training.optimizer import learning_rate
 
 MEMORY_SEARCH_STEPS = 1000
 """Steps among which the one with the largest padded batch is looked for."""
-OF_METHOD = "method."
-"""Before the names of what the method itself keeps in a checkpoint."""
+OF_METHOD, OF_GENERATOR = "method.", "generator."
+"""Before the names of what the method itself, and torch's generators, keep in a checkpoint."""
 
 
 @dataclass
@@ -80,15 +79,12 @@ class TrainingJob:
 class Loop:
     """Trains a network by a plan of batches; `run` is called once."""
 
-    def __init__(self, job: TrainingJob, backend: SingleBackend) -> None:
+    def __init__(self, job: TrainingJob, backend: Backend) -> None:
         self._job = job
         self._backend = backend
         self._plan = BatchPlan(job.split.lengths, batch_size=job.training.batch_size, seed=job.seed)
-        self._masters = MasterWeights([p for p in job.net.parameters() if p.requires_grad])
-        self._names = [name for name, p in job.net.named_parameters() if p.requires_grad]
-        factors = [job.method.lr_factor(name) for name in self._names]
-        self._raw_optimizer = build_optimizer(self._masters.parameters, job.training, lr_factors=factors)
-        self._net, self._optimizer = backend.prepare(job.net, self._raw_optimizer)
+        factors = [job.method.lr_factor(name) for name, p in job.net.named_parameters() if p.requires_grad]
+        self._net = backend.prepare(job.net, job.training, factors)
         self._memory_step = self._largest_step()
         self._has_evaluated = False
         self.progress = Progress()
@@ -127,13 +123,14 @@ class Loop:
         return progress
 
     def checkpoint(self) -> Path:
-        """Writes the state as it stands; returns the checkpoint's folder."""
-        tensors = {f"trained.{name}": p.detach() for name, p in zip(self._names, self._masters.parameters, strict=True)}
-        tensors |= checkpoint.optimizer_tensors(self._raw_optimizer) | checkpoint.generator_tensors()
+        """Writes the state as it stands; returns the checkpoint's folder. Every process calls it, the first writes."""
+        tensors = self._backend.training_state() | self._backend.of_all(OF_GENERATOR, checkpoint.generator_tensors())
         tensors |= {f"{OF_METHOD}{name}": value for name, value in self._job.method.training_state().items()}
-        state = checkpoint.TrainingState(self.progress.steps, tensors, vars(self.progress).copy())
-        path = checkpoint.save_checkpoint(self._job.checkpoints, state, config_digest=self._job.config_digest)
-        self._job.observer.on_checkpoint(self.progress.steps)
+        path = checkpoint.folder_of(self._job.checkpoints, self.progress.steps)
+        if self._backend.is_first:
+            state = checkpoint.TrainingState(self.progress.steps, tensors, vars(self.progress).copy())
+            checkpoint.save_checkpoint(self._job.checkpoints, state, config_digest=self._job.config_digest)
+            self._job.observer.on_checkpoint(self.progress.steps)
         return path
 
     def largest_micro_batch(self) -> int | None:
@@ -160,8 +157,7 @@ class Loop:
         return None
 
     def _clear_gradients(self) -> None:
-        self._job.net.zero_grad(set_to_none=True)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._backend.clear_gradients()
         gc.collect()
         if self._backend.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -181,7 +177,7 @@ class Loop:
         wants_stop = False
         if is_last or (training.eval_every and done % training.eval_every == 0):
             wants_stop = self._evaluate(done) and not is_last
-        interrupted = job.stop_requested() and not is_last
+        interrupted = not is_last and self._backend.any(job.stop_requested())
         if self.progress.status == "diverged":
             return False
         if interrupted or (training.checkpoint_every and (done % training.checkpoint_every == 0) and not is_last):
@@ -214,58 +210,57 @@ class Loop:
     def _step(
         self, step: int, micro_batches: list[dict[str, Tensor]], watch: _Watch | None = None
     ) -> tuple[float, float]:
-        """One optimiser step; returns the mean loss over its targets and the gradient norm before clipping."""
-        training = self._job.training
-        num_targets = sum(count_targets(batch, self._job.kind) for batch in micro_batches)
-        total = torch.zeros((), device=self._backend.device)
-        for batch in micro_batches:
-            loss = summed_loss(self._net, batch, self._job.kind) / num_targets
-            if watch is not None:
-                watch.after_forward()
-            self._backend.backward(loss)
-            self._masters.collect_gradients()
+        """One optimiser step; returns the mean loss over its targets and the gradient norm before clipping (NaN after
+        a loss that is not finite)."""
+        method, backend = self._job.method, self._backend
+        own_targets = sum(count_targets(batch, self._job.kind) for batch in micro_batches)
+        # The mean is over the targets of all processes, and gradients become means over processes.
+        num_targets = backend.total_of(own_targets)[0] / backend.num_processes
+        total = torch.zeros((), device=backend.device)
+        for index, batch in enumerate(micro_batches):
+            with backend.micro_batch(is_last=index == len(micro_batches) - 1):
+                loss = summed_loss(self._net, batch, self._job.kind) / num_targets
+                if watch is not None:
+                    watch.after_forward()
+                backend.backward(loss)
             total += loss.detach()
-        if (penalty := self._job.method.penalty(self._job.net)) is not None:
-            self._backend.backward(penalty)
-            self._masters.collect_gradients()
+        if (penalty := method.penalty(self._job.net)) is not None:
+            backend.backward(penalty)
         if watch is not None:
             watch.after_backward()
-        norm = self._backend.clip(self._masters.parameters, training.max_grad_norm)
-        if math.isfinite(loss_value := float(total)) and math.isfinite(norm_value := float(norm)):
-            set_learning_rate(self._raw_optimizer, learning_rate(step, training))
-            self._optimizer.step()
-            self._job.method.after_step(self._job.net, step + 1)
-            self._optimizer.zero_grad(set_to_none=True)
-            self._masters.publish()
-            return loss_value, norm_value
-        return loss_value, float(norm)
+        loss_value = backend.total_of(float(total))[0] / backend.num_processes
+        if not math.isfinite(loss_value):
+            return loss_value, math.nan
+        norm = backend.update(
+            learning_rate(step, self._job.training),
+            max_norm=self._job.training.max_grad_norm,
+            before_clearing=lambda: method.after_step(self._job.net, step + 1),
+        )
+        return loss_value, norm
 
     def _step_with_memory(self, step: int, micro_batches: list[dict[str, Tensor]]) -> tuple[float, float]:
         """The same step under a count of live bytes; the numbers it computes are the same."""
-        weights = memory.weight_tensors(self._job.net)
-        known = {id(weight) for weight in weights}
-        own_masters = [master for master in self._masters.parameters if id(master) not in known]
+        weights = self._backend.weights(self._job.net)
         if self._backend.device.type == "cuda":
-            watch = _Watch(lambda: torch.cuda.memory_allocated(self._backend.device), [*weights, *own_masters])
+            watch = _Watch(lambda: torch.cuda.memory_allocated(self._backend.device), self._backend)
             outcome = self._step(step, micro_batches, watch)
         else:
-            state = checkpoint.optimizer_tensors(self._raw_optimizer).values()
             inputs = [tensor for batch in micro_batches for tensor in batch.values()]
-            with memory.LiveBytes([*weights, *state, *own_masters, *inputs]) as live:
-                watch = _Watch(lambda: live.current_bytes, [*weights, *own_masters])
+            with memory.LiveBytes([*weights, *self._backend.held()[0], *inputs]) as live:
+                watch = _Watch(lambda: live.current_bytes, self._backend)
                 outcome = self._step(step, micro_batches, watch)
             self.progress.memory["peak_tensor_bytes"] = live.peak_bytes
-        state = checkpoint.optimizer_tensors(self._raw_optimizer).values()
         self.progress.memory |= {
             "weight_bytes": memory.storage_bytes(weights),
             "gradient_bytes": watch.gradient_bytes,
-            "optimizer_bytes": memory.storage_bytes([*state, *own_masters]),
+            "optimizer_bytes": memory.storage_bytes(self._backend.held()[0]),
             "activation_bytes": watch.activation_bytes,
         }
         return outcome
 
     def _micro_batches(self, step: int) -> list[dict[str, Tensor]]:
-        parts = split_micro_batches(self._plan.batch(step), self._job.training.micro_batch_size)
+        own = self._backend.share(self._plan.batch(step))
+        parts = split_micro_batches(own, self._job.training.micro_batch_size)
         return [self._collate(part) for part in parts]
 
     def _collate(self, items: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -295,7 +290,7 @@ class Loop:
         self.progress.eval_s += time.perf_counter() - start
         self._note_peak("eval")
         self._net.train()
-        return self._job.observer.on_eval(done, metrics)
+        return self._backend.any(self._job.observer.on_eval(done, metrics))
 
     def _reset_peaks(self) -> None:
         memory.reset_peak_rss()
@@ -325,16 +320,9 @@ class Loop:
             self._job.observer.on_note(note)
         if state is None:
             return 0
-        with torch.no_grad():
-            for name, master in zip(self._names, self._masters.parameters, strict=True):
-                master.copy_(state.tensors[f"trained.{name}"])
-        self._masters.publish()
-        checkpoint.restore_optimizer(self._raw_optimizer, state.tensors)
-        checkpoint.restore_generators(state.tensors)
-        own = {
-            name.removeprefix(OF_METHOD): value for name, value in state.tensors.items() if name.startswith(OF_METHOD)
-        }
-        self._job.method.restore_training_state(self._job.net, own)
+        self._backend.restore(state.tensors)
+        checkpoint.restore_generators(_named_below(self._backend.mark(OF_GENERATOR), state.tensors))
+        self._job.method.restore_training_state(self._job.net, _named_below(OF_METHOD, state.tensors))
         self.progress = Progress(**state.scalars)
         # As at the start, the first steps are slow: memory is allocated and kernels are chosen anew.
         cold = range(state.step, state.step + self._job.training.warmup_timing_steps)
@@ -343,12 +331,16 @@ class Loop:
         return state.step
 
 
+def _named_below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 class _Watch:
     """Reads the count of live bytes at the two moments of a step that define its parts."""
 
-    def __init__(self, live_bytes: Callable[[], int], parameters: list[Tensor]) -> None:
+    def __init__(self, live_bytes: Callable[[], int], backend: Backend) -> None:
         self._live_bytes = live_bytes
-        self._parameters = parameters
+        self._backend = backend
         self._before_bytes = live_bytes()
         self.activation_bytes = 0
         self.gradient_bytes = 0
@@ -359,5 +351,4 @@ class _Watch:
 
     def after_backward(self) -> None:
         """Gradients of the network and of the masters, all of which exist now."""
-        grads = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        self.gradient_bytes = memory.storage_bytes(grads)
+        self.gradient_bytes = memory.storage_bytes(self._backend.held()[1])

@@ -30,8 +30,12 @@ def build_optimizer(
     for factor in dict.fromkeys(factors):
         own = [p for p, of_p in zip(trained, factors, strict=True) if of_p == factor]
         shared = {FACTOR: factor, "lr": training.lr * factor}
-        groups.append({"params": [p for p in own if p.dim() >= 2], "weight_decay": training.weight_decay, **shared})
-        groups.append({"params": [p for p in own if p.dim() < 2], "weight_decay": 0.0, **shared})
+        # Of one dtype each, since DeepSpeed lays a group's numbers end to end.
+        for dtype in dict.fromkeys(p.dtype for p in own):
+            alike = [p for p in own if p.dtype == dtype]
+            decayed = {"params": [p for p in alike if p.dim() >= 2], "weight_decay": training.weight_decay}
+            groups.append({**decayed, **shared})
+            groups.append({"params": [p for p in alike if p.dim() < 2], "weight_decay": 0.0, **shared})
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.lr, fused=True)
 
 

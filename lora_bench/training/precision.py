@@ -40,6 +40,11 @@ class MasterWeights:
             self._lowered.append(parameter)
             self._masters.append(master)
 
+    @property
+    def has_lowered(self) -> bool:
+        """Whether any parameter has a master beside it."""
+        return bool(self._lowered)
+
     def collect_gradients(self) -> None:
         """Moves the gradients of one backward pass to the masters, adding in fp32 to what is there."""
         for parameter, master in zip(self._lowered, self._masters, strict=True):

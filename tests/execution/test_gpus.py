@@ -9,29 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from lora_bench.execution.gpus import VISIBLE, take_gpu, visible_gpus
+from lora_bench.errors import ExecutionError
+from lora_bench.execution.gpus import VISIBLE, take_gpus, visible_gpus
 
 
 @pytest.mark.parametrize(
-    ("listed", "slot", "taken"),
+    ("listed", "slot", "count", "taken"),
     [
-        ("0,1,2,3", 2, "2"),
-        ("4,6", 1, "6"),
-        ("4,6", 2, "4"),
-        ("GPU-aa, GPU-bb", 1, "GPU-bb"),
-        ("MIG-1", 5, "MIG-1"),
+        ("0,1,2,3", 2, 1, "2"),
+        ("4,6", 1, 1, "6"),
+        ("4,6", 2, 1, "4"),
+        ("GPU-aa, GPU-bb", 1, 1, "GPU-bb"),
+        ("MIG-1", 5, 1, "MIG-1"),
+        ("0,1,2,3", 0, 2, "0,1"),
+        ("0,1,2,3", 1, 2, "2,3"),
+        ("0,1,2", 1, 2, "2,0"),
     ],
 )
-def test_a_slot_takes_one_of_the_listed_gpus(monkeypatch, listed, slot, taken):
+def test_a_slot_takes_its_own_of_the_listed_gpus(monkeypatch, listed, slot, count, taken):
     monkeypatch.setenv(VISIBLE, listed)
-    take_gpu(slot)
+    take_gpus(slot, count)
     assert os.environ[VISIBLE] == taken
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "0,1")
+    with pytest.raises(ExecutionError, match="4 processes on one machine, one GPU each, but it has 2"):
+        take_gpus(0, 4)
 
 
 @pytest.mark.parametrize("listed", ["", "-1"])
 def test_gpus_that_were_hidden_stay_hidden(monkeypatch, listed):
     monkeypatch.setenv(VISIBLE, listed)
-    take_gpu(1)
+    take_gpus(1)
     assert os.environ[VISIBLE] == listed
 
 
@@ -42,7 +52,7 @@ def test_without_a_gpu_nothing_is_set(monkeypatch):
         pytest.skip("this machine has a GPU")
     monkeypatch.delenv(VISIBLE, raising=False)
     assert visible_gpus() == []
-    take_gpu(0)
+    take_gpus(0)
     assert VISIBLE not in os.environ
 
 

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from lora_bench.execution.base import RunRequest
-from lora_bench.execution.gpus import VISIBLE, take_gpu
+from lora_bench.execution.gpus import VISIBLE, take_gpus
 from lora_bench.execution.local import LocalExecutor
 
 
 def tell(request: RunRequest) -> None:
     """The body of a run's process."""
-    take_gpu(request.slot)
+    take_gpus(request.slot)
     (request.run_dir / f"{request.slot}.txt").write_text(os.environ[VISIBLE])
 
 

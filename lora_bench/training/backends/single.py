@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import Tensor, nn
+from torch import nn
 
+from lora_bench.config.schema import TrainingConfig
 from lora_bench.errors import ExecutionError
+from lora_bench.training.backends.base import OwnStepBackend
 
 
-class SingleBackend:
-    """Device placement, backward and clipping for one process: the GPU if there is one, else the CPU."""
+class SingleBackend(OwnStepBackend):
+    """The GPU if there is one, else the CPU."""
 
     def __init__(self) -> None:
         # Precision is ours (bf16 weights with fp32 masters), so Accelerate must not wrap the forward in autocast.
@@ -30,22 +32,8 @@ class SingleBackend:
         device: torch.device = self._accelerator.device
         return device
 
-    def prepare(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The network and the optimiser as the loop is to use them."""
-        net, optimizer = self._accelerator.prepare(net, optimizer)
-        return net, optimizer
-
-    def backward(self, loss: Tensor) -> None:
-        """Adds to the gradients."""
-        self._accelerator.backward(loss)
-
-    def clip(self, parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
-        """Scales gradients down to a global norm; returns the norm before. None only measures."""
-        norm = self._accelerator.clip_grad_norm_(list(parameters), float("inf") if max_norm is None else max_norm)
-        assert isinstance(norm, Tensor), "one process, no sharding"
-        return norm
-
-    def synchronise(self) -> None:
-        """Waits for the device, so that a wall clock means something."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def prepare(self, net: nn.Module, training: TrainingConfig, lr_factors: Sequence[float]) -> nn.Module:
+        """The network as it is."""
+        self._make_optimizer(net, training, lr_factors)
+        prepared: nn.Module = self._accelerator.prepare(net)
+        return prepared
