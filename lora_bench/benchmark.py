@@ -8,15 +8,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from lora_bench import rundir
 from lora_bench.config.processes import GroupConfig
-from lora_bench.config.resolve import config_digest, to_yaml
+from lora_bench.config.resolve import config_digest, plain_digest, to_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
-from lora_bench.errors import RunDirError, RunInterrupted
+from lora_bench.errors import ExecutionError, RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, Sharing, evaluate
 from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
@@ -47,7 +49,7 @@ from lora_bench.tasks.encode import EncodedSplit, encode
 from lora_bench.training.backends import Backend, SingleBackend
 from lora_bench.training.backends.group import is_from_elsewhere
 from lora_bench.training.batches import BatchPlan
-from lora_bench.training.loop import Loop, Progress, TrainingJob
+from lora_bench.training.loop import EarlierRun, Loop, Progress, TrainingJob
 from lora_bench.training.observer import NullObserver, Observer, Observers
 
 RANK_SEED = 1_000_003
@@ -295,6 +297,7 @@ class _Run:
             seed=self.config.seed,
             config_digest=config_digest(self.config),
             checkpoints=self.run_dir.checkpoints,
+            earlier=_earlier_run(self.config),
             evaluate=evaluate_now,
             observer=self.observer,
             stop_requested=self._stop_requested,
@@ -303,12 +306,13 @@ class _Run:
     def _write_weights(self, prepared: Prepared, loop: Loop) -> tuple[int, int]:
         """Writes what was trained, and a last checkpoint; the bytes of the weights, and of what a resume needs."""
         checkpoint = loop.checkpoint()
-        with self._backend.whole_weights():
+        with self._backend.whole_weights(set(prepared.method.saved(prepared.net))):
             if not self._backend.is_first:
                 return 0, 0
             shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
             with rundir.filled_folder(self.run_dir.weights) as folder:
                 prepared.method.save(prepared.net, folder)
+                _check_whole(folder)
                 write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
         return weights_bytes, rundir.directory_bytes(checkpoint)
@@ -342,7 +346,7 @@ class _Run:
             sizes=prepared.sizes if prepared else None,
             provenance=machine.provenance(
                 seed=config.seed,
-                num_threads=torch.get_num_threads(),
+                num_threads=torch.get_num_threads() * self._backend.num_processes,
                 weights_digest=weights_digest(config.model, cache=cache_folder(config)) if prepared else "",
                 data_digest=prepared.data.digest if prepared else "",
                 command=self._command,
@@ -350,6 +354,22 @@ class _Run:
             notes=list(prepared.notes) if prepared else [],
             error=progress.error,
         )
+
+
+def _check_whole(folder: Path) -> None:
+    """Raises an ExecutionError if a tensor without numbers was saved, as one that was split among processes is."""
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            empty = [name for name in tensors.keys() if 0 in tensors.get_slice(name).get_shape()]  # noqa: SIM118  # no dict
+        if empty:
+            raise ExecutionError(f"{file}: {empty[0]} was saved without its numbers; nothing was recorded")
+
+
+def _earlier_run(config: RunConfig) -> EarlierRun | None:
+    if not isinstance(config.processes, GroupConfig) or config.processes.resume_from is None:
+        return None
+    directory = RunDir(Path(config.processes.resume_from).expanduser())
+    return EarlierRun(directory.checkpoints, plain_digest(directory.read_config()))
 
 
 def _first_batches(

@@ -183,17 +183,19 @@ def _engines() -> Iterator[Check]:
 def _cluster(words: Sequence[str], root: Path) -> Iterator[Check]:
     from lora_bench.config.executor import SlurmExecutorConfig
     from lora_bench.config.overrides import compose_config
+    from lora_bench.config.processes import num_nodes
     from lora_bench.config.resolve import resolve
     from lora_bench.execution.slurm import check_request
 
-    config = resolve(compose_config(words)).executor
+    run = resolve(compose_config(words))
+    config, nodes = run.executor, num_nodes(run.processes)
     assert isinstance(config, SlurmExecutorConfig), "the words say executor=slurm"
     for partition in cluster.partitions():
         yield Check("cluster", f"partition {partition.name}", "ok", str(partition), data=dataclasses.asdict(partition))
     asked = f"{config.cpus_per_task} CPUs, {config.gpus_per_node} GPUs, {config.mem_gb:g} GiB, {config.timeout_min} min"
-    asked = f"{asked} on {config.partition or 'the default partition'}"
+    asked = f"{asked} on {config.partition or 'the default partition'}" + (f", {nodes} nodes" if nodes > 1 else "")
     try:
-        check_request(config, root.absolute() / "slurm")
+        check_request(config, root.absolute() / "slurm", num_nodes=nodes)
     except ConfigError as err:
         yield Check("cluster", "a run", "fault", asked, "; ".join(map(str, err.faults)))
     else:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lora_bench.config.overrides import check_overrides, compose_config, first_value, key_of
-from lora_bench.config.resolve import resolve
-from lora_bench.config.schema import RunConfig, TaskConfig
+from lora_bench.config.processes import GroupConfig
+from lora_bench.config.resolve import resolve, to_plain
+from lora_bench.config.schema import INFRASTRUCTURE, RunConfig, TaskConfig
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models import check_weights, method_faults, read_architecture
 from lora_bench.models.budget import settle_rank
+from lora_bench.rundir import RunDir
 from lora_bench.tasks import check_task
 
 _TASK_FAULTS: dict[str, list[Fault]] = {}
@@ -82,6 +84,7 @@ def _find_faults(config: RunConfig, known: Sequence[Fault] = ()) -> list[Fault]:
         *([] if "task" in spoilt else _task_faults(config.task)),
         *([] if "model" in spoilt else weight_faults),
         *([] if "placement" in spoilt else _method_faults(config, is_model_readable=is_model_readable)),
+        *_earlier_faults(config),
         *_folder_faults("paths.root", root_folder(config)),
         *_folder_faults("paths.cache", cache_folder(config)),
     ]
@@ -99,6 +102,24 @@ def _method_faults(config: RunConfig, *, is_model_readable: bool) -> list[Fault]
     # Where the weights cannot be had, the numbers of the YAML still say what would be wrong with them.
     architecture = read_architecture(config.model) if is_model_readable else config.model.architecture
     return method_faults(config, architecture) if architecture else []
+
+
+def _earlier_faults(config: RunConfig) -> Iterator[Fault]:
+    """Whether the run to go on from differs in its processes alone, and has a checkpoint."""
+    if not isinstance(config.processes, GroupConfig) or config.processes.resume_from is None:
+        return
+    key, given = "processes.resume_from", config.processes.resume_from
+    directory = RunDir(Path(given).expanduser())
+    if not directory.config.is_file():
+        yield Fault(key, f"{given} is no run directory; give the folder that `run.py` named when that run was started")
+        return
+    theirs, own = directory.read_config(), to_plain(config)
+    kept = [name for name in {**theirs, **own} if name not in (*INFRASTRUCTURE, "processes")]
+    differing = sorted(name for name in kept if theirs.get(name) != own.get(name))
+    if differing:
+        yield Fault(key, f"{given} differs in {', '.join(differing)}; only `processes` may differ")
+    elif not any(directory.checkpoints.glob("step-*")):
+        yield Fault(key, f"{given} has no checkpoint: it is finished, or was stopped before its first one")
 
 
 def _folder_faults(key: str, folder: Path) -> Iterator[Fault]:

@@ -132,3 +132,8 @@ class Zero3OffloadConfig(Zero3Config):
     offloads: ClassVar[bool] = True
 
     name: str = "zero3_offload"
+
+
+def num_nodes(processes: ProcessesConfig | None) -> int:
+    """Machines that a run's processes are spread over."""
+    return processes.nodes if isinstance(processes, GroupConfig) else 1

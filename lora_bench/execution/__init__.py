@@ -20,7 +20,7 @@ def build_executor(config: ExecutorConfig, root: Path) -> Executor:
     return LocalExecutor()
 
 
-def check_executor(config: ExecutorConfig, root: Path) -> None:
+def check_executor(config: ExecutorConfig, root: Path, *, num_nodes: int = 1) -> None:
     """Finds out whether runs can be started as asked.
 
     Raises:
@@ -29,4 +29,4 @@ def check_executor(config: ExecutorConfig, root: Path) -> None:
     if isinstance(config, SlurmExecutorConfig):
         from lora_bench.execution.slurm import check_request
 
-        check_request(config, root / "slurm")
+        check_request(config, root / "slurm", num_nodes=num_nodes)

@@ -32,7 +32,13 @@ class RunRequest:
     label: str = ""
     """Name of the study, for the queue of a cluster."""
     slot: int = 0
-    """Which of the places for runs it takes, from 0; each has a GPU of its own, as far as there are GPUs."""
+    """Which of the places for runs it takes, from 0; each has GPUs of its own, as far as there are GPUs."""
+    num_nodes: int = 1
+    """Machines that its processes are spread over."""
+    node: int = 0
+    """Which of them this is, from 0."""
+    meeting: str = ""
+    """Address of the first of several."""
 
 
 @dataclass(frozen=True)

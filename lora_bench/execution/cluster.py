@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -96,6 +98,13 @@ def requeue(job_id: str) -> bool:
     except ExecutionError:
         return False
     return True
+
+
+def first_address() -> str:
+    """Where the first machine of this job is reached; to be called within a job."""
+    name = ask("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()[0]
+    found = re.search(r"NodeAddr=(\S+)", ask("scontrol", "show", "node", name))
+    return found[1] if found is not None else name
 
 
 def partitions() -> list[Partition]:

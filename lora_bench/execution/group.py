@@ -41,8 +41,10 @@ class Node:
     """One of the machines of a group."""
 
     index: int = 0
-    address: str = ""
-    """`host:port` on the first machine, where all of them meet; empty for one machine, which meets over a file."""
+    host: str = ""
+    """Address of the first machine, where all of them meet; empty for one machine, which meets over a file."""
+    port: int = 0
+    """Where the first group meets; the next ones, on those after it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def run_group(part: Part, *, stop_requested: Callable[[], bool], node: Node | No
     from lora_bench.benchmark import begin
 
     if node is not None and node.index > 0:
-        _start_groups(part, node, stop_requested)
+        recorded = part.run_dir.read_result()
+        if recorded is None or recorded.status == "failed":
+            _start_groups(part, node, stop_requested)
         return None
     with part.run_dir.hold():
         recorded = begin(part.config, part.run_dir)
@@ -132,16 +136,16 @@ def _start_group(part: Part, node: Node, attempt: int, stop_requested: Callable[
         nproc_per_node=group.count // group.nodes,
         run_id=f"{part.run_dir.path.name}-{attempt}",
         rdzv_backend="c10d",
-        rdzv_endpoint=node.address or str(place / "agents"),
-        rdzv_configs={} if node.address else {"store_type": "file"},
-        local_addr=None if node.address else "localhost",
+        rdzv_endpoint=f"{node.host}:{node.port + attempt}" if node.host else str(place / "agents"),
+        rdzv_configs={"is_host": node.index == 0} if node.host else {"store_type": "file"},
+        local_addr=node.host if node.host and node.index == 0 else None if node.host else "localhost",
         max_restarts=0,
         # From this process, which has the heavy imports loaded and has not touched CUDA.
         start_method="fork",
         signals_to_handle="SIGQUIT",
         shutdown_timeout=SHUTDOWN_S,
     )
-    part = replace(part, meeting_file=None if node.address else place / "processes", is_asked=is_asked)
+    part = replace(part, meeting_file=None if node.host else place / "processes", is_asked=is_asked)
     watch = threading.Thread(target=_pass_on, args=(is_asked, stop_requested, done := threading.Event()), daemon=True)
     watch.start()
     try:

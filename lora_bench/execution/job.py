@@ -1,7 +1,8 @@
 """What a job of a cluster carries out: `python -m lora_bench.execution.job FILE`.
 
 The file is JSON, written by `SlurmExecutor`: runs, one after the other, each in a process of its own that is forked
-from this one with the heavy imports loaded; or a command, the controller's. Before the job's time is over (SIGUSR2) a
+from this one with the heavy imports loaded; or a command, the controller's. On several machines each carries it out,
+and takes its part in each run. Before the job's time is over (SIGUSR2) a
 run checkpoints, and the job has itself queued again.
 """
 
@@ -38,8 +39,9 @@ def main(arguments: Sequence[str]) -> int:
         return _carry_command(task["command"], job_id)
     requests = [_request_from(data) for data in task["requests"]]
     for request in requests:
-        # Of an earlier life of this job.
-        RunDir(request.run_dir).job_end.unlink(missing_ok=True)
+        if request.node == 0:
+            # Of an earlier life of this job.
+            RunDir(request.run_dir).job_end.unlink(missing_ok=True)
     return _carry_runs(requests, _load_body(is_pretended=task["is_pretended"]), job_id)
 
 
@@ -47,6 +49,8 @@ def _carry_runs(requests: Sequence[RunRequest], body: Body, job_id: str) -> int:
     with stop_on_signals(TOLD, dies_on_second=False) as stop:
         for request in requests:
             code = EXIT_INTERRUPTED if stop.is_requested() else _run_apart(request, body, stop)
+            if request.node > 0:
+                continue  # the first machine says how the run ended
             if code == EXIT_INTERRUPTED and signal.SIGUSR2 in stop.signals:
                 if cluster.requeue(job_id):
                     time.sleep(END_WAIT_S)
@@ -102,7 +106,10 @@ def _load_body(*, is_pretended: bool) -> Body:
 
 
 def _request_from(data: dict[str, Any]) -> RunRequest:
-    return RunRequest(**{**data, "run_dir": Path(data["run_dir"]), "memory_share": _memory_share()})
+    of_node: dict[str, Any] = {"memory_share": _memory_share()}
+    if data["num_nodes"] > 1:
+        of_node |= {"node": int(os.environ["SLURM_NODEID"]), "meeting": cluster.first_address()}
+    return RunRequest(**{**data, "run_dir": Path(data["run_dir"]), **of_node})
 
 
 def _memory_share() -> float:

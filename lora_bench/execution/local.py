@@ -23,6 +23,8 @@ from lora_bench.rundir import RunDir
 
 WARM = "lora_bench.execution.warm"
 """Module with the heavy imports of a training run."""
+MEETING_PORT = 29400
+"""Where the machines of a group meet; each job of a cluster has its machines, or its share of them."""
 
 
 class LocalExecutor:
@@ -106,6 +108,7 @@ def print_to(path: Path) -> None:
 def train(directory: RunDir, request: RunRequest, stop: StopFlag) -> int:
     """Trains the run within its share of this machine; returns the exit code of its process."""
     from lora_bench.config.resolve import from_yaml
+    from lora_bench.execution.group import Node
     from lora_bench.execution.start import start_run
 
     return exit_code_of(
@@ -115,6 +118,7 @@ def train(directory: RunDir, request: RunRequest, stop: StopFlag) -> int:
             num_threads=request.num_threads,
             memory_share=request.memory_share,
             slot=request.slot,
+            node=Node(request.node, request.meeting, MEETING_PORT) if request.meeting else None,
             command=request.command,
             stop_requested=lambda: stop.is_requested() or is_orphan(),
         )

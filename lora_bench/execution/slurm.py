@@ -64,6 +64,8 @@ class SlurmExecutor:
         threads = self._config.threads_per_run or self._config.cpus_per_task
         request = replace(request, num_threads=threads, memory_share=1.0, slot=0)
         ticket = _Ticket(RunDir(request.run_dir), request)
+        if any(waiting.request and waiting.request.num_nodes != request.num_nodes for waiting in self._batch):
+            self._submit_batch()
         self._batch.append(ticket)
         if len(self._batch) >= self._config.trials_per_job:
             self._submit_batch()
@@ -162,6 +164,7 @@ class SlurmExecutor:
             self._folder,
             name=f"{requests[0].label}:{names[0]}",
             task={"is_pretended": self._is_pretended, "requests": [_as_data(request) for request in requests]},
+            num_nodes=requests[0].num_nodes,
         )
         for ticket in tickets:
             ticket.job_id = job_id
@@ -169,7 +172,9 @@ class SlurmExecutor:
         self._states[job_id] = "PENDING"
 
 
-def submit_job(config: SlurmExecutorConfig, folder: Path, *, name: str, task: dict[str, Any]) -> str:
+def submit_job(
+    config: SlurmExecutorConfig, folder: Path, *, name: str, task: dict[str, Any], num_nodes: int = 1
+) -> str:
     """Submits `lora_bench.execution.job` with this task; returns the id of the job.
 
     Raises:
@@ -179,7 +184,7 @@ def submit_job(config: SlurmExecutorConfig, folder: Path, *, name: str, task: di
 
     file = folder / "tasks" / f"{uuid.uuid4().hex}.json"
     rundir.write_json(file, task)
-    executor = _submitit_executor(config, folder, name=name)
+    executor = _submitit_executor(config, folder, name=name, num_nodes=num_nodes)
     command = shlex.join([sys.executable, "-u", "-m", "lora_bench.execution.job", str(file)])
     try:
         return str(executor._submit_command(command).job_id)
@@ -187,7 +192,7 @@ def submit_job(config: SlurmExecutorConfig, folder: Path, *, name: str, task: di
         raise ExecutionError(f"sbatch: {str(err).strip().splitlines()[-1]}") from err
 
 
-def check_request(config: SlurmExecutorConfig, folder: Path) -> None:
+def check_request(config: SlurmExecutorConfig, folder: Path, *, num_nodes: int = 1) -> None:
     """Asks Slurm whether it would ever run such a job.
 
     Raises:
@@ -196,7 +201,7 @@ def check_request(config: SlurmExecutorConfig, folder: Path) -> None:
     if not cluster.has_slurm():
         problem = "slurm, but there is no sbatch on this machine; give the command on one that can submit jobs"
         raise ConfigError([Fault("executor", problem)])
-    executor = _submitit_executor(config, folder, name="test")
+    executor = _submitit_executor(config, folder, name="test", num_nodes=num_nodes)
     script = folder / "test.sh"
     rundir.write_text(script, executor._make_submission_file_text("true", ""))
     try:
@@ -212,7 +217,7 @@ def _offers() -> str:
         return "no cluster answers on this machine"
 
 
-def _submitit_executor(config: SlurmExecutorConfig, folder: Path, *, name: str) -> Any:
+def _submitit_executor(config: SlurmExecutorConfig, folder: Path, *, name: str, num_nodes: int) -> Any:
     import submitit
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +232,8 @@ def _submitit_executor(config: SlurmExecutorConfig, folder: Path, *, name: str) 
     }
     executor.update_parameters(
         job_name=name,
+        nodes=num_nodes,
+        ntasks_per_node=1,
         time=config.timeout_min,
         cpus_per_task=config.cpus_per_task,
         mem=f"{round(config.mem_gb * 1024)}MB",

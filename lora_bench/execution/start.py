@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lora_bench.config.processes import GroupConfig
 from lora_bench.config.schema import RunConfig
 from lora_bench.execution.gpus import take_gpus
+from lora_bench.execution.group import Node, Part, run_group
 from lora_bench.execution.local import limit_memory
 from lora_bench.rundir import RunDir
 from lora_bench.training.observer import Observer
@@ -20,6 +21,7 @@ def start_run(
     stop_requested: Callable[[], bool],
     memory_share: float = 1.0,
     slot: int = 0,
+    node: Node | None = None,
     observer: Observer | None = None,
     command: str = "",
 ) -> None:
@@ -32,6 +34,7 @@ def start_run(
         stop_requested: Asked between steps; True has the run checkpoint and stop.
         memory_share: Part of this machine's free memory for the whole run.
         slot: Which of the places for runs it takes; each has its own GPUs.
+        node: Which of several machines this is; each of them makes this call.
         observer: Hears of the run beside its directory.
         command: What the user typed, for the record.
 
@@ -39,8 +42,6 @@ def start_run(
         As `run_benchmark` and `run_group`.
     """
     if isinstance(group := config.processes, GroupConfig):
-        from lora_bench.execution.group import Part, run_group
-
         num_here = group.count // group.nodes
         take_gpus(slot, num_here)
         part = Part(
@@ -51,7 +52,7 @@ def start_run(
             command=command,
             observer=observer,
         )
-        run_group(part, stop_requested=stop_requested)
+        run_group(part, stop_requested=stop_requested, node=node)
         return
     import torch
 

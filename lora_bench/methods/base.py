@@ -118,6 +118,10 @@ class Method(ABC):
         """The trained parameters by name, in the order of the network."""
         return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
 
+    def saved(self, net: nn.Module) -> dict[str, Tensor]:
+        """The parameters that `save` writes, by name: those that are trained, unless a method needs others."""
+        return self.trained(net)
+
     def num_head(self, net: nn.Module, placed: Placed) -> int:
         """Trained numbers of the task head."""
         return sum(

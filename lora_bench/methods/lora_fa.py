@@ -6,7 +6,7 @@ Then nothing of the width of the input has to be kept for the backward pass, onl
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import LoraMethod
@@ -22,3 +22,7 @@ class LoraFaMethod(LoraMethod):
             if "lora_A" in name:
                 parameter.requires_grad_(False)
         return wrapped
+
+    def saved(self, net: nn.Module) -> dict[str, Tensor]:
+        """A as well."""
+        return {name: p for name, p in net.named_parameters() if p.requires_grad or "lora_A" in name}

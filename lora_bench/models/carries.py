@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from lora_bench.config import methods
 from lora_bench.config.methods import Bias, MethodConfig
 from lora_bench.config.placement import PlacementConfig
+from lora_bench.config.processes import GroupConfig, ZeroConfig
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
@@ -48,6 +49,8 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     if method.needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
         instead = "run: pip install -e '.[quantised]', or use method=lora"
         yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
+    if isinstance(config.processes, GroupConfig):
+        yield from _group_faults(method, config.processes)
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
     is_known = architecture.get("model_type") in FAMILIES
@@ -63,6 +66,15 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         )
     if config.lora is not None and config.lora.bias is not Bias.none:
         yield from _bias_faults(config, architecture)
+
+
+def _group_faults(method: MethodConfig, group: GroupConfig) -> Iterator[Fault]:
+    if isinstance(group, ZeroConfig) and importlib.util.find_spec("deepspeed") is None:
+        instead = "run: pip install -e '.[deepspeed]', or use processes=fsdp"
+        yield Fault("processes", f"{group.name} needs deepspeed, which is not installed; {instead}")
+    if isinstance(method, methods.AdaLoraMethodConfig) and group.splits_state:
+        problem = f"adalora looks at all gradients after each step, which {group.name} splits; use processes=ddp"
+        yield Fault("processes", problem)
 
 
 def _placement_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:

@@ -14,12 +14,14 @@ from lora_bench.report.items import Difference
 from lora_bench.report.load import Record, flat
 from lora_bench.report.statistics import Estimate, mean_interval
 
-COMPARED_GROUPS = ("method", "placement", "lora", "training")
+COMPARED_GROUPS = ("method", "placement", "lora", "training", "processes")
 """Groups of the configuration that tell rows apart."""
-ALWAYS_SHOWN = ("method.name", "placement.name", "lora.r", "training.lr")
+ALWAYS_SHOWN = ("method.name", "placement.name", "lora.r", "training.lr", "processes.name", "processes.count")
 """Have their own place in a row's label."""
 NEVER_SHOWN = ("method.default_lr", "placement.roles")
 """Follow from those."""
+NEVER_COMPARED = ("nodes", "max_restarts", "timeout_s", "resume_from")
+"""How the processes of a run were kept going; in no digest either."""
 
 METHOD_LABELS = {
     "full": "full fine-tuning",
@@ -120,6 +122,8 @@ def _build_row(records: Sequence[Record], varied: Sequence[str], baseline_method
     rank = f" r={config['lora.r']}" if config.get("lora.r") is not None else ""
     settings = [str(config["placement.name"])] if config.get("placement.name") else []
     settings.append(f"lr {config['training.lr']:g}")
+    if config.get("processes.name"):
+        settings.append(f"{config['processes.name']} × {config['processes.count']}")
     settings += [f"{key.split('.')[-1]} {_plain(config[key])}" for key in varied if key in config]
     return Row(
         records=tuple(records),
@@ -150,7 +154,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _compared(record: Record) -> dict[str, Any]:
-    return {key: value for key, value in record.config.items() if key in COMPARED_GROUPS}
+    compared = {key: value for key, value in record.config.items() if key in COMPARED_GROUPS}
+    if compared.get("processes"):
+        kept = {key: value for key, value in compared["processes"].items() if key not in NEVER_COMPARED}
+        compared["processes"] = kept
+    return compared
 
 
 def _newest_by_seed(records: Sequence[Record]) -> list[Record]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lora_bench import rundir
+from lora_bench.config.processes import num_nodes
 from lora_bench.errors import DiskError
 from lora_bench.execution import Executor, Outcome, RunRequest
 from lora_bench.execution.base import EXIT_DISK
@@ -213,6 +214,7 @@ class Controller:
             command=shlex.join(sys.orig_argv),
             label=self._question.name,
             slot=self._free_slot(),
+            num_nodes=num_nodes(member.load_config().processes),
         )
         handle = self._executor.submit(request)
         self._follow(member, handle, "started again" if member.num_deaths else "started")

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lora_bench.config.executor import SlurmExecutorConfig
+from lora_bench.config.processes import num_nodes
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals
@@ -53,7 +54,7 @@ def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | No
     if not question.is_grid:
         _check_corners(question)
     directory = study_dir(root, question.name)
-    check_executor(question.config.executor, root)
+    check_executor(question.config.executor, root, num_nodes=num_nodes(question.config.processes))
     if executor is None and getattr(question.config.executor, "submit_controller", False):
         return _submit_controller(question, overrides, root, console)
     with directory.hold():

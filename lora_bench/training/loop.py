@@ -57,6 +57,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class EarlierRun:
+    """A run that differs in its processes alone."""
+
+    checkpoints: Path
+    config_digest: str
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """What a loop works on."""
 
@@ -70,6 +78,8 @@ class TrainingJob:
     seed: int
     config_digest: str
     checkpoints: Path
+    earlier: EarlierRun | None
+    """Whose newest checkpoint is gone on from where this run has none."""
     evaluate: Callable[[], dict[str, float]]
     """Evaluates the network as it stands; gives the metrics with their `eval/` names."""
     observer: Observer
@@ -315,19 +325,29 @@ class Loop:
 
     def _resume(self) -> int:
         """Takes the newest whole checkpoint up; returns the step to start with."""
-        state, notes = checkpoint.load_newest(self._job.checkpoints, config_digest=self._job.config_digest)
+        job = self._job
+        state, notes = checkpoint.load_newest(job.checkpoints, config_digest=job.config_digest)
+        is_earlier = state is None and job.earlier is not None
+        if is_earlier and job.earlier is not None:
+            state, more = checkpoint.load_newest(job.earlier.checkpoints, config_digest=job.earlier.config_digest)
+            notes += more
         for note in notes:
-            self._job.observer.on_note(note)
+            job.observer.on_note(note)
         if state is None:
             return 0
         self._backend.restore(state.tensors)
         checkpoint.restore_generators(_named_below(self._backend.mark(OF_GENERATOR), state.tensors))
         self._job.method.restore_training_state(self._job.net, _named_below(OF_METHOD, state.tensors))
         self.progress = Progress(**state.scalars)
+        whose = ""
+        if is_earlier and job.earlier is not None:
+            # Its memory and times are not this run's.
+            self.progress = Progress(steps=state.step, last_loss=self.progress.last_loss)
+            whose = f" of {job.earlier.checkpoints.parent.name}"
         # As at the start, the first steps are slow: memory is allocated and kernels are chosen anew.
         cold = range(state.step, state.step + self._job.training.warmup_timing_steps)
         self.progress.untimed_steps.extend(cold)
-        self._job.observer.on_note(f"resumed from the checkpoint of step {state.step}")
+        job.observer.on_note(f"resumed from the checkpoint of step {state.step}{whose}")
         return state.step
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -97,8 +97,8 @@ class Backend(ABC):
         return memory.weight_tensors(net)
 
     @contextlib.contextmanager
-    def whole_weights(self) -> Iterator[None]:
-        """Within it every process sees all weights, for saving. Every process enters it."""
+    def whole_weights(self, names: Collection[str]) -> Iterator[None]:
+        """Within it the network's parameters of these names are whole, for saving. Every process enters it."""
         yield
 
     def share(self, items: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ Not through Accelerate, whose FSDP silently becomes plain DDP, or single process
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -44,19 +44,24 @@ class FsdpBackend(GroupBackend, OwnStepBackend):
         yield
 
     @contextlib.contextmanager
-    def whole_weights(self) -> Iterator[None]:
+    def whole_weights(self, names: Collection[str]) -> Iterator[None]:
         """As the base says."""
         # Put in place by hand: on saving FSDP splits again what it has put together itself, an evaluation's last layer.
         for module in self._net.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
-        owners = [(module, name) for module in self._net.modules() for name in module._parameters]
-        split = {(module, name): module._parameters[name] for module, name in owners}
-        for (module, name), parameter in split.items():
-            if isinstance(parameter, DTensor) and parameter.requires_grad:
-                module._parameters[name] = nn.Parameter(parameter.full_tensor().detach())
+        wanted = {id(parameter) for name, parameter in self._net.named_parameters() if name in names}
+        split = [
+            (module, name, parameter)
+            for module in self._net.modules()
+            for name, parameter in module._parameters.items()
+            if isinstance(parameter, DTensor) and id(parameter) in wanted
+        ]
+        for module, name, parameter in split:
+            assert isinstance(parameter, DTensor), "chosen so"
+            module._parameters[name] = nn.Parameter(parameter.full_tensor().detach())
         yield
-        for (module, name), parameter in split.items():
+        for module, name, parameter in split:
             module._parameters[name] = parameter
 
     def weights(self, net: nn.Module) -> list[Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -189,12 +189,12 @@ class ZeroBackend(GroupBackend):
         return [*(getattr(parameter, "ds_tensor", parameter) for parameter in net.parameters()), *net.buffers()]
 
     @contextlib.contextmanager
-    def whole_weights(self) -> Iterator[None]:
-        """As the base says, of the trained ones."""
+    def whole_weights(self, names: Collection[str]) -> Iterator[None]:
+        """As the base says."""
         import deepspeed
 
-        gathered = deepspeed.zero.GatheredParameters(list(self._trained.values()), enabled=self.splits_weights)
-        with gathered:
+        wanted = [parameter for name, parameter in self._net.named_parameters() if name in names]
+        with deepspeed.zero.GatheredParameters(wanted, enabled=self.splits_weights):
             yield
 
     def _partitions(self) -> list[Tensor]:
