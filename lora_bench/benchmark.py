@@ -134,7 +134,7 @@ def carry_out(
         elif is_from_elsewhere(err):
             raise  # what ended the other process is recorded by it
         else:
-            record_failure(config, run_dir, f"{type(err).__name__}: {err}")
+            _record_failure_once(config, run_dir, err)
             raise
     if result is None:
         return None
@@ -144,6 +144,12 @@ def carry_out(
     run_dir.write_status(status=result.status, step=result.steps, steps=config.training.max_steps, metrics={})
     run.observer.on_end(result.status)
     return result
+
+
+def _record_failure_once(config: RunConfig, run_dir: RunDir, err: Exception) -> None:
+    """Processes that meet the same fault record it once."""
+    if run_dir.read_result() is None:
+        record_failure(config, run_dir, f"{type(err).__name__}: {err}")
 
 
 class _Run:
@@ -351,7 +357,7 @@ class _Run:
                 data_digest=prepared.data.digest if prepared else "",
                 command=self._command,
             ),
-            notes=list(prepared.notes) if prepared else [],
+            notes=[*(prepared.notes if prepared else []), *self._backend.notes],
             error=progress.error,
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 MASTER_DTYPE = torch.float32
 
@@ -60,4 +61,9 @@ class MasterWeights:
     def publish(self) -> None:
         """Rounds the masters into the network; called after a step and after masters were loaded."""
         if self._lowered:
-            torch._foreach_copy_(self._lowered, self._masters)
+            torch._foreach_copy_([local(p) for p in self._lowered], [local(master) for master in self._masters])
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that may be split among several."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -37,12 +37,16 @@ class Backend(ABC):
         num_processes: How many there are.
         transport: What carries sums between them; None for one process.
         splits_weights: Whether no process has all weights, so that all take part in every forward pass.
+        notes: What a reader of the result must know.
     """
 
     rank: int = 0
     num_processes: int = 1
     transport: str | None = None
     splits_weights: bool = False
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
 
     @property
     @abstractmethod

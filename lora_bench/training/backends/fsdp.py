@@ -17,6 +17,7 @@ from lora_bench.config.schema import TrainingConfig
 from lora_bench.errors import ExecutionError
 from lora_bench.training.backends.base import OwnStepBackend
 from lora_bench.training.backends.group import GroupBackend
+from lora_bench.training.precision import local
 
 
 class FsdpBackend(GroupBackend, OwnStepBackend):
@@ -66,12 +67,12 @@ class FsdpBackend(GroupBackend, OwnStepBackend):
 
     def weights(self, net: nn.Module) -> list[Tensor]:
         """As the base says."""
-        return [_local(tensor) for tensor in super().weights(net)]
+        return [local(tensor) for tensor in super().weights(net)]
 
     def held(self) -> tuple[list[Tensor], list[Tensor]]:
         """As the base says."""
         state, gradients = super().held()
-        return [_local(tensor) for tensor in state], [_local(tensor) for tensor in gradients]
+        return [local(tensor) for tensor in state], [local(tensor) for tensor in gradients]
 
     def _clip(self, max_norm: float) -> Tensor:
         norm = super()._clip(max_norm)
@@ -92,7 +93,3 @@ def _layers(net: nn.Module) -> list[nn.Module]:
     """The longest list of modules: those that are gone through one after the other."""
     lists = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
     return list(max(lists, key=lambda modules: len(list(modules)))) if lists else []
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

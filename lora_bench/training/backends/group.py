@@ -72,6 +72,7 @@ class GroupBackend(Backend):
         Raises:
             ExecutionError: If it has not.
         """
+        super().__init__()
         if not dist.is_initialized():
             raise ExecutionError("no process group; `processes=` runs are started through torch elastic by run.py")
         self.rank, self.num_processes = dist.get_rank(), dist.get_world_size()

@@ -18,6 +18,7 @@ class SingleBackend(OwnStepBackend):
     """The GPU if there is one, else the CPU."""
 
     def __init__(self) -> None:
+        super().__init__()
         # Precision is ours (bf16 weights with fp32 masters), so Accelerate must not wrap the forward in autocast.
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         if self._accelerator.distributed_type is not DistributedType.NO or self._accelerator.num_processes != 1:

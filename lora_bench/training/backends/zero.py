@@ -41,6 +41,8 @@ class ZeroBackend(GroupBackend):
     def prepare(self, net: nn.Module, training: TrainingConfig, lr_factors: Sequence[float]) -> nn.Module:
         """The network within DeepSpeed's engine."""
         self._trained = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+        if self.splits_weights:
+            self._make_alike()
         optimizer = build_optimizer(self._trained.values(), training, lr_factors=lr_factors)
         accelerator = self._accelerate(training)
         self._engine, _ = accelerator.prepare(net, optimizer)
@@ -48,6 +50,15 @@ class ZeroBackend(GroupBackend):
         self._net = net
         engine: nn.Module = self._engine
         return engine
+
+    def _make_alike(self) -> None:
+        """Stage 3 lays all trained weights end to end, so they must have one dtype."""
+        if len({parameter.dtype for parameter in self._trained.values()}) > 1:
+            for parameter in self._trained.values():
+                parameter.data = parameter.data.to(torch.bfloat16)
+            self.notes.append(
+                "ZeRO-3 wants one dtype: adapters are computed with and saved in bf16; their masters are fp32"
+            )
 
     def _accelerate(self, training: TrainingConfig) -> Any:
         import deepspeed
