@@ -27,7 +27,7 @@ from lora_bench.models import max_tokens, read_architecture, weights_digest
 from lora_bench.models.budget import budget_note
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
-from lora_bench.models.load import load_model, load_tokenizer
+from lora_bench.models.load import checkpoint_activations, load_model, load_tokenizer
 from lora_bench.placing import place
 from lora_bench.preflight import cache_folder
 from lora_bench.recorder import Recorder, record_failure
@@ -245,6 +245,8 @@ class _Run:
             # Elsewhere sdpa is fast itself, and with its own mask.
             use_fast_attention(net)
             use_fast_dropout(net)
+        if config.training.activation_checkpointing:
+            checkpoint_activations(net)
         method = build_method(config)
         placed = place(config, net)
         torch.manual_seed(config.seed)

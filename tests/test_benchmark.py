@@ -244,6 +244,17 @@ def test_gradient_accumulation_takes_the_same_steps(tiny, tmp_path):
         assert torch.allclose(whole[name], parts[name], atol=2e-4), name
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_activations_that_are_computed_again_change_no_number_and_take_less_memory(tiny, method):
+    words = (f"method={method}", "training.dtype=fp32", "training.dropout=0.1")
+    (kept, kept_dir), (again, again_dir) = (
+        run(tiny(*words, f"training.activation_checkpointing={on}")) for on in ("false", "true")
+    )
+    first, second = weights(kept_dir), weights(again_dir)
+    assert all(first[name].equal(tensor) for name, tensor in second.items())
+    assert again.memory.activation_bytes < 0.5 * kept.memory.activation_bytes
+
+
 def test_a_fault_of_the_program_is_recorded_as_failed_and_tried_again(tiny, monkeypatch):
     config = tiny()
     monkeypatch.setattr(Loop, "run", lambda self: 1 / 0)

@@ -79,8 +79,6 @@ class FsdpConfig(GroupConfig):
     splits_state: ClassVar[bool] = True
 
     name: str = "fsdp"
-    activation_checkpointing: bool = False
-    """Whether activations inside a layer are computed again in the backward pass instead of kept."""
 
 
 @dataclass(kw_only=True)
@@ -92,9 +90,6 @@ class ZeroConfig(GroupConfig):
     """1 splits the optimiser's state, 2 the gradients too, 3 the weights too."""
     offloads: ClassVar[bool] = False
     """Whether state and weights are kept in the memory of the host."""
-
-    activation_checkpointing: bool = False
-    """Whether activations inside a layer are computed again in the backward pass instead of kept."""
 
 
 @dataclass(kw_only=True)

@@ -271,6 +271,9 @@ class TrainingConfig:
     dtype: Dtype = Dtype.bf16
     dropout: float | None = None
     """Dropout of the model itself; null keeps what its architecture says."""
+    activation_checkpointing: bool = field(default=False, metadata=ADDED_LATER)
+    """Whether activations inside a layer are computed again in the backward pass instead of kept: less memory, and a
+    third more time."""
     eval_every: int = 100
     """Steps between evaluations; the last step is always evaluated. 0 evaluates at the end only."""
     log_every: int = 10

@@ -51,6 +51,9 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
     if isinstance(config.processes, GroupConfig):
         yield from _group_faults(method, config.processes)
+    if config.training.activation_checkpointing and isinstance(method, methods.PrefixMethodConfig):
+        problem = f"does not go with method={method.name}, whose tokens come from a cache of activations"
+        yield Fault("training.activation_checkpointing", f"{problem}; leave it out")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
     is_known = architecture.get("model_type") in FAMILIES

@@ -118,6 +118,20 @@ def load_model(
     return net.to(device).eval()
 
 
+def checkpoint_activations(net: PreTrainedModel) -> None:
+    """Has each layer keep its input alone in training, and compute the rest again in the backward pass.
+
+    Raises:
+        ModelError: If the architecture cannot.
+    """
+    if not net.supports_gradient_checkpointing:
+        kind = net.config.model_type
+        raise ModelError(f"{kind} cannot compute activations again; use training.activation_checkpointing=false")
+    # The other way wants inputs with gradients, which the frozen embeddings of an adapter's base do not give.
+    net.gradient_checkpointing_enable({"use_reentrant": False})
+    net.config.use_cache = False
+
+
 class _DrawInFp32(TorchFunctionMode):
     """Random numbers do not depend on the dtype that they are kept in."""
 

@@ -31,7 +31,7 @@ COMMON = [
 CASES = {
     "lora": ["model=tiny", "method=lora"],
     # Several micro-batches, each with sums of its own or put off to the last.
-    "full": ["model=tiny", "method=full", "training.micro_batch_size=2"],
+    "full": ["model=tiny", "method=full", "training.micro_batch_size=2", "training.activation_checkpointing=true"],
     # Answers of different lengths: a mean over each process's own tokens would be another loss.
     "answers": ["model=tiny-gpt2", "method=lora", "task=arithmetic", "task.num_train=200", "task.max_new_tokens=4"],
 }
