@@ -47,10 +47,8 @@ class FsdpBackend(GroupBackend, OwnStepBackend):
     @contextlib.contextmanager
     def whole_weights(self, names: Collection[str]) -> Iterator[None]:
         """As the base says."""
-        # Put in place by hand: on saving FSDP splits again what it has put together itself, an evaluation's last layer.
-        for module in self._net.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        # Put in place by hand: on saving FSDP splits again what it has put together itself.
+        self._split()
         wanted = {id(parameter) for name, parameter in self._net.named_parameters() if name in names}
         split = [
             (module, name, parameter)
@@ -67,12 +65,19 @@ class FsdpBackend(GroupBackend, OwnStepBackend):
 
     def weights(self, net: nn.Module) -> list[Tensor]:
         """As the base says."""
+        self._split()
         return [local(tensor) for tensor in super().weights(net)]
 
     def held(self) -> tuple[list[Tensor], list[Tensor]]:
         """As the base says."""
         state, gradients = super().held()
         return [local(tensor) for tensor in state], [local(tensor) for tensor in gradients]
+
+    def _split(self) -> None:
+        """After an evaluation the weights outside the layers are still whole: they wait for a backward pass."""
+        for module in self._net.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     def _clip(self, max_norm: float) -> Tensor:
         norm = super()._clip(max_norm)
