@@ -103,7 +103,8 @@ def _notes(ranking: Ranking) -> Iterator[str]:
     places = ranking.places
     if places:
         num_seeds = len(places[0].contender.row.seeds)
-        noise = f"other items and other seeds ({num_seeds} here)" if num_seeds > 1 else "other items (one seed)"
+        seeds = f"other items and other seeds ({num_seeds} here, whose spread is taken as one for all rows)"
+        noise = seeds if num_seeds > 1 else "other items (there is one seed)"
         pairs = "1 pair" if ranking.num_comparisons == 1 else f"all {ranking.num_comparisons} pairs"
         yield (
             "A row shares the rank of the row above it if it is inside the noise of the first row of that rank: the "

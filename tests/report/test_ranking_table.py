@@ -53,10 +53,8 @@ def test_every_number_is_whole_at_every_width(ranking, width):
 def test_the_rule_the_noise_and_the_correction_are_said(ranking):
     text = " ".join(drawn(ranking, width=100).split())
     assert "inside the noise of the first row of that rank" in text
-    assert (
-        "It covers other items and other seeds (3 here) and is corrected for all 3 pairs (Holm; 0.025 for each)."
-        in text
-    )
+    assert "It covers other items and other seeds (3 here, whose spread is taken as one for all rows)" in text
+    assert "is corrected for all 3 pairs (Holm; 0.025 for each)." in text
     assert "1 of 3 has its best rate at an edge of what was asked" in text
     assert "Not final: 1 of 8 trials have not ended." in text
 
