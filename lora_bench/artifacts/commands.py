@@ -28,12 +28,14 @@ def merge(arguments: argparse.Namespace) -> int:
     from lora_bench.artifacts.merge import merge_run
     from lora_bench.report.format import bytes_text
 
-    report = merge_run(trained, arguments.out, dtype=read_dtype(arguments))
+    report = merge_run(trained, arguments.out, dtype=read_dtype(arguments), with_dequantised=arguments.dequantise)
+    whole = ", no longer in four bits" if report.is_dequantised else ""
+    moved = "training and rounding to four bits" if report.is_dequantised else "training"
     _print(
         arguments,
         report,
-        f"{trained.name}: merged, in {report.dtype}, {bytes_text(report.num_bytes)}",
-        f"outputs, in parts of the largest logit: training moved them by {report.trained_difference:.2g}; merged and "
+        f"{trained.name}: merged, in {report.dtype}{whole}, {bytes_text(report.num_bytes)}",
+        f"outputs, in parts of the largest logit: {moved} moved them by {report.trained_difference:.2g}; merged and "
         f"unmerged differ by {report.fp32_difference:.1g} in fp32, and by {report.written_difference:.1g} as written",
         f'load it: {report.auto_class}.from_pretrained("{report.folder}", dtype="auto")',
     )
@@ -203,6 +205,11 @@ def add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
         commands[name].add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     for name in ("merge", "compose"):
         commands[name].add_argument("--dtype", help="fp32 or bf16; default: that of the training")
+    commands["merge"].add_argument(
+        "--dequantise",
+        action="store_true",
+        help="write a run whose base is in four bits (qlora, loftq) as a whole model",
+    )
     for name in ("compose", "export"):
         commands[name].add_argument("--with-base", action="store_true", help="write the base model beside the adapter")
     commands["compose"].add_argument("--adapter", action="store_true", help="write an adapter of the summed rank")

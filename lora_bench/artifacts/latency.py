@@ -28,6 +28,7 @@ from lora_bench.artifacts.trained import TrainedRun, check_same_base
 from lora_bench.config.schema import TaskKind
 from lora_bench.errors import UsageError
 from lora_bench.measure.latency import Ratio, Spread, paired_ratio, spread, time_in_turns
+from lora_bench.measure.memory import num_values
 from lora_bench.methods.fused import unfuse
 from lora_bench.models import max_tokens, read_architecture
 from lora_bench.summary import TORCH_DTYPES
@@ -138,9 +139,10 @@ def build_networks(runs: Sequence[TrainedRun]) -> dict[str, tuple[Network, nn.Mo
     for _, net in built.values():
         # As from_pretrained gives them. torch's matmul takes another path with a frozen weight (ATen `should_fold`),
         # which for a single last position copies the whole vocabulary matrix: four times the time of a tiny Llama.
-        net.requires_grad_(True)
+        for parameter in net.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
     return {
-        name: (Network(name, run, structure(net) == plain, sum(p.numel() for p in net.parameters())), net)
+        name: (Network(name, run, structure(net) == plain, sum(map(num_values, net.parameters()))), net)
         for name, (run, net) in built.items()
     }
 

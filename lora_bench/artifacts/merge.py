@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from lora_bench.artifacts.folder import check_out, write_model, written_folder
 from lora_bench.artifacts.network import (
     cast_parameters,
+    load_adapted,
     load_base,
     load_mergeable,
     load_run_tokenizer,
@@ -24,9 +25,10 @@ from lora_bench.artifacts.network import (
     probe_batch,
     relative_difference,
 )
-from lora_bench.artifacts.trained import TrainedRun, refuse_quantised
+from lora_bench.artifacts.trained import TrainedRun, refuse_quantised, refuse_quantised_base
 from lora_bench.config.schema import Dtype, TaskKind
-from lora_bench.errors import ArtifactError
+from lora_bench.errors import ArtifactError, UsageError
+from lora_bench.methods.quantised import dequantise
 from lora_bench.models.quiet import quiet
 from lora_bench.rundir import directory_bytes
 from lora_bench.summary import TORCH_DTYPES
@@ -50,24 +52,32 @@ class MergeReport:
     """What was written, read back, against the unmerged network in the dtype that it was trained in."""
     trained_difference: float
     """What training has done: the unmerged network against its base. The measure for the other two."""
+    is_dequantised: bool
+    """Whether the base was in four bits in the run; it is whole here."""
 
 
-def merge_run(trained: TrainedRun, out: Path, *, dtype: Dtype | None = None) -> MergeReport:
+def merge_run(
+    trained: TrainedRun, out: Path, *, dtype: Dtype | None = None, with_dequantised: bool = False
+) -> MergeReport:
     """Writes the merged model; `dtype=None` takes that of the training.
 
+    `with_dequantised` merges a run whose base is in four bits into what these stand for, which is exact; the model is
+    then whole.
+
     Raises:
-        UsageError: If `out` is not free.
+        UsageError: If `out` is not free, or there are no four bits to be made whole.
         ArtifactError: If the run cannot be merged, or the outputs are not those of the unmerged network.
     """
     out = check_out(out)
-    refuse_quantised(trained)
+    _check_base(trained, with_dequantised=with_dequantised)
     written = dtype or trained.dtype
     base = load_base(trained)
     batch = probe_batch(base)
     untrained = logits(base, batch)
     del base
-    adapted = load_mergeable(trained)
+    adapted = load_adapted(trained) if with_dequantised else load_mergeable(trained)
     expected = logits(adapted.net, batch)
+    dequantise(adapted.net)
     exact = logits(cast_parameters(adapted.net, torch.float32), batch)
     merged = merge_adapted(trained, adapted)
     fp32_difference = relative_difference(logits(merged, batch), exact)
@@ -77,7 +87,8 @@ def merge_run(trained: TrainedRun, out: Path, *, dtype: Dtype | None = None) -> 
             f"fp32, where {EXACT:.0e} is rounding; nothing was written; a fault of method={trained.config.method.name}"
         )
     cast_parameters(merged, TORCH_DTYPES[written])
-    with written_folder(out, made_by="merge", runs=[(trained, 1.0)], dtype=written.value) as folder:
+    facts = {"dtype": written.value, "is_dequantised": with_dequantised}
+    with written_folder(out, made_by="merge", runs=[(trained, 1.0)], **facts) as folder:
         write_model(merged, load_run_tokenizer(trained), folder)
         del merged
         read_back = logits(read_model(folder, trained.kind), batch)
@@ -89,7 +100,18 @@ def merge_run(trained: TrainedRun, out: Path, *, dtype: Dtype | None = None) -> 
         fp32_difference=fp32_difference,
         written_difference=relative_difference(read_back, expected),
         trained_difference=relative_difference(untrained, expected),
+        is_dequantised=with_dequantised,
     )
+
+
+def _check_base(trained: TrainedRun, *, with_dequantised: bool) -> None:
+    if not with_dequantised:
+        refuse_quantised(trained)
+        return
+    if not trained.is_in_four_bits:
+        method = trained.config.method.name
+        raise UsageError(f"--dequantise: {trained.name} (method={method}) has no base in four bits; leave it out")
+    refuse_quantised_base(trained)
 
 
 def auto_class(kind: TaskKind) -> Any:

@@ -26,6 +26,7 @@ ADAPTER_CONFIG_FILE, ADAPTER_FILE = "adapter_config.json", "adapter_model.safete
 USABLE = ("finished", "pruned")
 """Statuses whose weights are of use: a pruned run ended early, and on purpose."""
 AGAIN = "train it again with again=2, or bring the file back from a copy"
+DEQUANTISE = "`lora-bench merge RUN --out DIR --dequantise` writes a whole model, no longer in four bits"
 _HEAD_WEIGHTS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
 """The last matrix of a task head in every architecture of transformers that classifies."""
 
@@ -59,6 +60,11 @@ class TrainedRun:
     def dtype(self) -> Dtype:
         """Of the base weights in training."""
         return self.config.training.dtype
+
+    @property
+    def is_in_four_bits(self) -> bool:
+        """Whether the method rounded its base."""
+        return self.config.method.needs_bitsandbytes
 
     @property
     def base_digest(self) -> str:
@@ -140,8 +146,13 @@ def check_adapter(trained: TrainedRun) -> None:
     """Looks whether all that was trained is one PEFT adapter.
 
     Raises:
-        ArtifactError: If it is not.
+        ArtifactError: If it is not, or if it fits no base that PEFT could load.
     """
+    if trained.is_in_four_bits:
+        raise ArtifactError(
+            f"{trained.name}: {four_bit_text(trained)}, rounded by the run itself, and its adapter fits no other; "
+            f"{DEQUANTISE}"
+        )
     if trained.peft_type is None:
         raise ArtifactError(
             f"{trained.name}: what method={trained.config.method.name} trained is no PEFT adapter, or not that alone; "
@@ -150,10 +161,24 @@ def check_adapter(trained: TrainedRun) -> None:
 
 
 def refuse_quantised(trained: TrainedRun) -> None:
-    """Looks at the base's own configuration, before it is loaded.
+    """Looks at the method and at the base's own configuration, before anything is loaded.
 
     Raises:
-        ArtifactError: If its weights are quantised.
+        ArtifactError: If the weights under the adapter are quantised.
+    """
+    if trained.is_in_four_bits:
+        raise ArtifactError(
+            f"{trained.name}: {four_bit_text(trained)}, and a sum W + BA that is rounded to them again loses most of "
+            f"what was trained; {DEQUANTISE}, or use the run as it is"
+        )
+    refuse_quantised_base(trained)
+
+
+def refuse_quantised_base(trained: TrainedRun) -> None:
+    """Looks at the base's own configuration alone.
+
+    Raises:
+        ArtifactError: If its weights were quantised before the run had them.
     """
     is_read = trained.config.model.source is not Source.random
     if is_read and read_architecture(trained.config.model).get("quantization_config"):
@@ -166,6 +191,11 @@ def quantised_text(trained: TrainedRun) -> str:
         f"{trained.name}: its base is quantised; the sum W + BA would be rounded to a few bits again, which loses most "
         f"of what was trained; keep the adapter beside the base (lora-bench export), or train on unquantised weights"
     )
+
+
+def four_bit_text(trained: TrainedRun) -> str:
+    """What is special about such a run."""
+    return f"method={trained.config.method.name} keeps its base in four bits"
 
 
 def _read_result(run: RunDir) -> RunResult:

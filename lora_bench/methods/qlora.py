@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from lora_bench.methods.adapted import peft_model
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import LoraMethod, lora_layers
-from lora_bench.methods.quantised import dequantised, quantise, whole_matrix
+from lora_bench.methods.quantised import dequantise, quantise, weight_of
 
 
 class QloraMethod(LoraMethod):
@@ -39,14 +40,11 @@ class QloraMethod(LoraMethod):
     @torch.no_grad()
     def merge(self, net: nn.Module) -> nn.Module | None:
         """A whole model: what the four bits stand for, plus the adapter; rounding the sum would lose much of it."""
+        dequantise(net)
         base = peft_model(net).get_base_model()
         for name, layer in lora_layers(net).items():
-            packed = layer.get_base_layer()
-            sum_OI = dequantised(packed).float() + layer.get_delta_weight("default")
-            base.set_submodule(name, whole_matrix(packed, sum_OI.to(packed.compute_dtype)))
-        merged = super().merge(net)
-        assert merged is not None, "LoRA merges"
-        for name, module in list(merged.named_modules()):
-            if hasattr(module, "was_conv1d"):
-                merged.set_submodule(name, whole_matrix(module, dequantised(module)))
-        return merged
+            whole: Any = layer.get_base_layer()
+            sum_OI = weight_of(whole).float() + layer.get_delta_weight("default")
+            whole.weight.copy_(sum_OI.T if isinstance(whole, Conv1D) else sum_OI)
+            base.set_submodule(name, whole)
+        return super().merge(net)

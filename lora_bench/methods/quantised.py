@@ -41,6 +41,14 @@ def dequantised(module: Any) -> Tensor:
     return weight_OI
 
 
+@torch.no_grad()
+def dequantise(net: nn.Module) -> None:
+    """Puts what the four bits stand for in their place, in whole matrices, so that the base has no four bits left."""
+    for name, module in list(net.named_modules()):
+        if hasattr(module, "was_conv1d"):
+            net.set_submodule(name, whole_matrix(module, dequantised(module)))
+
+
 def rounded(weight_OI: Tensor) -> Tensor:
     """A matrix after a round trip through four bits, same shape and dtype."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit

@@ -53,17 +53,22 @@ def paired_difference(own: Sequence[Items], baseline: Sequence[Items]) -> Differ
     first = own[0] if own else {}
     if not first or not baseline or any(items.keys() != first.keys() for items in (*own, *baseline)):
         return None
-    own_SN, baseline_SN = _matrix(own, first), _matrix(baseline, first)
-    weights_N = np.array([weight for _, weight in first.values()])
+    own_SN, baseline_SN = item_sums(own, first), item_sums(baseline, first)
     return Difference(
-        paired_bootstrap(own_SN, baseline_SN, weights_N),
+        paired_bootstrap(own_SN, baseline_SN, item_weights(first)),
         num_items=len(first),
         mcnemar_p=_mcnemar(own_SN, baseline_SN),
     )
 
 
-def _matrix(runs: Sequence[Items], order: Items) -> NDArray[np.float64]:
+def item_sums(runs: Sequence[Items], order: Items) -> NDArray[np.float64]:
+    """What runs add to the sum, shape (runs, items); the items are those of `order`."""
     return np.array([[items[item_id][0] for item_id in order] for items in runs])
+
+
+def item_weights(items: Items) -> NDArray[np.float64]:
+    """What the sum is divided by, shape (items,)."""
+    return np.array([weight for _, weight in items.values()])
 
 
 def _mcnemar(own_SN: NDArray[np.float64], baseline_SN: NDArray[np.float64]) -> float | None:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from lora_bench.errors import StudyError, suggest
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lora_bench.search.overview import Overview
     from lora_bench.search.studydir import StudyDir
 
 REFRESH_S = 2.0
@@ -43,26 +46,45 @@ def show_studies(arguments: argparse.Namespace) -> int:
 def show_study(arguments: argparse.Namespace) -> int:
     """`lora-bench study NAME`: once, or again and again while it runs and somebody looks."""
     from rich.console import Console
-    from rich.live import Live
 
+    from lora_bench.report.ranking import ranking_json
+    from lora_bench.report.ranking_table import render_ranking
     from lora_bench.search.overview import describe, read_overview
+    from lora_bench.search.ranking import rank_methods
     from lora_bench.search.summary import render_overview
 
     directory = _find(arguments)
+    overview = read_overview(directory)
     if arguments.json:
-        _print_json(describe(read_overview(directory)))
+        _print_json({**describe(overview), "rankings": list(map(ranking_json, rank_methods(overview)))})
         return 0
     console = Console()
+    is_watched = overview.state == "running" and console.is_terminal
+    if is_watched:
+        overview = _watch(directory, console=console)
+    rankings = rank_methods(overview)
+    if not is_watched:
+        console.print(render_overview(overview, is_ranked=bool(rankings)))
+    for ranking in rankings:
+        console.print()
+        render_ranking(ranking, console=console)
+    return 0
+
+
+def _watch(directory: StudyDir, *, console: Console) -> Overview:
+    """Shows a study until it no longer runs; returns what was shown last."""
+    from rich.live import Live
+
+    from lora_bench.search.overview import read_overview
+    from lora_bench.search.summary import render_overview
+
     overview = read_overview(directory)
-    if overview.state != "running" or not console.is_terminal:
-        console.print(render_overview(overview))
-        return 0
     with Live(render_overview(overview), console=console, auto_refresh=False) as live:
         while overview.state == "running":
             time.sleep(REFRESH_S)
             overview = read_overview(directory)
             live.update(render_overview(overview), refresh=True)
-    return 0
+    return overview
 
 
 def retry_study(arguments: argparse.Namespace) -> int:
@@ -116,7 +138,7 @@ def rebuild_study(arguments: argparse.Namespace) -> int:
 Command = tuple[str, Callable[[argparse.Namespace], int], str]
 COMMANDS: tuple[Command, ...] = (
     ("studies", show_studies, "list the studies with state, progress and best so far"),
-    ("study", show_study, "show a study: its trials, the best of each method; live while it runs"),
+    ("study", show_study, "show a study: its trials, the best of each method, their ranking; live while it runs"),
     ("retry", retry_study, "try the runs of a study again that ended badly, and go on with it"),
     ("stop", stop_study, "ask the controller of a study to checkpoint its runs and stop"),
     ("rebuild", rebuild_study, "make the Optuna study and the MLflow runs of a study again from its run directories"),

@@ -29,16 +29,18 @@ def render_summary(
         console.print(f"repeat the best: {repeat_command(best, overview.runs)}", highlight=False, soft_wrap=True)
 
 
-def render_overview(overview: Overview) -> RenderableType:
-    """The whole study as one picture, for a live view."""
+def render_overview(overview: Overview, *, is_ranked: bool = False) -> RenderableType:
+    """The whole study as one picture, for a live view; where a ranking follows, without the best of each method."""
     head = Text(f"{overview.name}: {overview.state}", style="bold")
     counts = ", ".join(f"{number} {status}" for status, number in overview.counts.items())
-    newest = sorted(overview.rows, key=lambda row: (row.status in ("running", "interrupted"), row.line.number))
+    begun = [row for row in overview.rows if row.status != "waiting"]
+    newest = sorted(begun, key=lambda row: (row.status in ("running", "interrupted"), row.line.number))
+    has_more = len(overview.objectives) > 1 or not is_ranked
     return Group(
         head,
         Text(f"{overview.text}\n" if overview.text else "", end=""),
         Text(f"trials: {counts or 'none yet'}; {_cost(overview)}"),
-        _table("best of each method", overview.best_of_each_method(), overview),
+        *([_table("best of each method", overview.best_of_each_method(), overview)] if has_more else []),
         _table("newest trials", newest[-MOST_ROWS:], overview),
     )
 

@@ -16,6 +16,7 @@ from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
 from lora_bench.report import render_comparison
+from lora_bench.report.ranking_table import render_ranking
 from lora_bench.search.asking import SearchSupply
 from lora_bench.search.clock import Clock
 from lora_bench.search.compose import compose_run
@@ -24,6 +25,7 @@ from lora_bench.search.grid import GridSupply, expand_grid
 from lora_bench.search.importance import importances
 from lora_bench.search.overview import read_overview
 from lora_bench.search.question import BASELINE, Question, build_question
+from lora_bench.search.ranking import rank_methods
 from lora_bench.search.storage import open_storage, storage_faults
 from lora_bench.search.studydir import StudyDir, settle_question, study_dir
 from lora_bench.search.summary import render_summary
@@ -162,6 +164,9 @@ def _conclude(question: Question, directory: StudyDir, supply: Supply, console: 
         render_comparison(finished, console=console)
     overview = read_overview(directory)
     render_summary(overview, console=console, importances=importances(question, supply.trials()))
+    if len(finished) > MOST_SHOWN:
+        for ranking in rank_methods(overview):
+            render_ranking(ranking, console=console)
     console.print(
         f"\nLook closer: lora-bench study {question.name} ; lora-bench dashboard --root {root_folder(question.config)}",
         highlight=False,

@@ -33,8 +33,10 @@ RUNS = {
     "gpt2_mlp": ("model=tiny-gpt2", "placement=mlp", "lora.r=4", "training.dtype=fp32"),
     "llama_all": ("model=tiny-llama", *GENERATION, "placement=all", "lora.r=2"),
     "llama_qv": ("model=tiny-llama", *GENERATION, "placement=qv", "lora.r=4"),
+    "gpt2_qlora": ("model=tiny-gpt2", "method=qlora", "placement=qv", "lora.r=2"),
+    "bert_loftq": ("model=tiny", "method=loftq", "placement=all", "lora.r=4"),
 }
-"""The last two train in bf16, which is the default."""
+"""The last four train in bf16, which is the default."""
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,18 @@ def test_merge_says_how_to_load_what_it_wrote(root, names, tmp_path, capsys):
     assert f'load it: AutoModelForSequenceClassification.from_pretrained("{tmp_path}/m", dtype="auto")' in out
 
 
+def test_a_base_in_four_bits_is_made_whole_when_asked(root, run_of, tmp_path, capsys):
+    pytest.importorskip("bitsandbytes")
+    name = run_of("gpt2_qlora").path.name
+    assert call(root, "merge", name, "--out", str(tmp_path / "m"), "--dequantise") == 0
+    out = capsys.readouterr().out
+    assert f"{name}: merged, in bf16, no longer in four bits, 6.4" in out
+    assert "training and rounding to four bits moved them by" in out
+    assert call(root, "export", name, "--out", str(tmp_path / "e")) == 1
+    assert "rounded by the run itself, and its adapter fits no other; `lora-bench merge" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
 def test_every_command_has_data_for_programs(root, names, tmp_path, capsys):
     one, other = names["bert_all"], names["bert_qv"]
     for words, key in (

@@ -44,6 +44,15 @@ def test_a_method_that_does_not_merge_has_one_network(trained, monkeypatch):
     assert list(build_networks([trained("bert_qv")])) == [BASE, "lora qv r=2", CONTROL]
 
 
+def test_a_base_in_four_bits_has_one_network_and_counts_as_numbers(trained):
+    pytest.importorskip("bitsandbytes")
+    networks = build_networks([trained("gpt2_qlora")])
+    assert list(networks) == [BASE, "qlora qv r=2", CONTROL]
+    base, packed = networks[BASE][0], networks["qlora qv r=2"][0]
+    adapters, head = 2 * 2 * 2 * (32 + 32), 3 * 32  # PEFT keeps a second head
+    assert packed.num_parameters == base.num_parameters + adapters + head
+
+
 def test_every_network_has_its_turn_at_every_shape(trained, monkeypatch):
     shapes = []
     monkeypatch.setattr(

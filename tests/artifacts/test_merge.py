@@ -18,7 +18,8 @@ from lora_bench.artifacts.trained import open_run
 from lora_bench.config.schema import Dtype
 from lora_bench.errors import ArtifactError, UsageError
 from lora_bench.manifest import find_change
-from lora_bench.methods.lora import LoraMethod, lora_scaling
+from lora_bench.methods.lora import LoraMethod, lora_layers, lora_scaling
+from lora_bench.methods.quantised import dequantised
 
 
 @pytest.mark.parametrize("name", ["bert_all", "gpt2_qv", "gpt2_mlp", "llama_all"])
@@ -88,6 +89,41 @@ def test_the_folder_says_where_it_is_from(trained, tmp_path):
     assert origin["made_by"] == "lora-bench merge"
     assert origin["runs"][0]["config_digest"] == run.result.config_digest
     assert origin["runs"][0]["base_digest"] == run.base_digest
+
+
+@pytest.mark.parametrize("name", ["gpt2_qlora", "bert_loftq"])
+def test_four_bits_are_merged_into_what_they_stand_for(trained, tmp_path, name):
+    pytest.importorskip("bitsandbytes")
+    run = trained(name)
+    report = merge_run(run, tmp_path / "merged", dtype=Dtype.fp32, with_dequantised=True)
+    assert report.is_dequantised
+    assert report.fp32_difference < 1e-5
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged", dtype="auto").eval()
+    assert not hasattr(merged.config, "quantization_config")
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.float32}
+    assert {key: value.shape for key, value in merged.state_dict().items()} == {
+        key: value.shape for key, value in load_base(run).state_dict().items()
+    }
+    batch = probe_batch(merged)
+    unmerged = load_adapted(run).net
+    expected = logits(unmerged, batch)
+    # The run computes its products in bf16, the merged model in fp32.
+    assert float((logits(merged, batch) - expected).abs().max()) <= 2e-2 * float(expected.abs().max())
+    for layer_name, layer in lora_layers(unmerged).items():
+        if name == "bert_loftq":
+            a_ri, b_or = (getattr(layer, part)["default"].weight.double() for part in ("lora_A", "lora_B"))
+            whole = dequantised(layer.base_layer).double() + layer.scaling["default"] * (b_or @ a_ri)
+            assert torch.allclose(merged.get_submodule(layer_name).weight.double(), whole, rtol=0, atol=2e-7)
+
+
+def test_four_bits_are_kept_unless_they_are_to_be_made_whole(trained, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    words = r"method=qlora keeps its base in four bits, .* loses most .*; `lora-bench merge RUN --out DIR --dequantise`"
+    with pytest.raises(ArtifactError, match=words):
+        merge_run(trained("gpt2_qlora"), tmp_path / "merged")
+    with pytest.raises(UsageError, match=r"--dequantise: .* \(method=lora\) has no base in four bits; leave it out"):
+        merge_run(trained("bert_qv"), tmp_path / "merged", with_dequantised=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_out_that_is_not_free_is_refused_and_an_empty_one_is_taken(trained, tmp_path):
