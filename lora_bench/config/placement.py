@@ -31,6 +31,7 @@ class RankConfig:
     gate: int | None = None
     down: int | None = None
     unembed: int | None = None
+    embed: int | None = field(default=None, metadata=ADDED_LATER)
 
     def given(self) -> dict[str, int]:
         """Role to rank, for those that are set."""
@@ -43,8 +44,8 @@ class PlacementConfig:
 
     name: str = MISSING
     roles: list[str] = MISSING
-    """Any of q, k, v, o, up, gate, down, and unembed, which is in no layer; roles that the architecture lacks are left
-    out of a named set."""
+    """Any of q, k, v, o, up, gate, down, and embed and unembed, which are in no layer; roles that the architecture
+    lacks are left out of a named set."""
     layers: Any = field(default=ALL_LAYERS, metadata=ADDED_LATER)
     """`all`, `first:4`, `last:4`, or numbers of layers from 0 on: `0,2,5`."""
     rank: RankConfig = field(default_factory=RankConfig, metadata=ADDED_LATER)

@@ -213,7 +213,7 @@ def _relation_faults(config: RunConfig) -> Iterator[Fault]:
 
 
 def _role_order(role: str) -> tuple[int, str]:
-    order = ["q", "k", "v", "o", "up", "gate", "down", "unembed"]
+    order = ["q", "k", "v", "o", "up", "gate", "down", "embed", "unembed"]
     return (order.index(role), role) if role in order else (len(order), role)
 
 

@@ -42,6 +42,8 @@ class QloraMethod(LoraMethod):
         base = peft_model(net).get_base_model()
         for name, layer in lora_layers(net).items():
             packed = layer.get_base_layer()
+            if not hasattr(packed, "was_conv1d"):
+                continue  # The unembedding stays whole.
             sum_OI = dequantised(packed).float() + layer.get_delta_weight("default")
             base.set_submodule(name, whole_matrix(packed, sum_OI.to(packed.compute_dtype)))
         merged = super().merge(net)

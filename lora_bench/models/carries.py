@@ -11,15 +11,15 @@ from lora_bench.config.placement import PlacementConfig
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
-from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults
+from lora_bench.models.roles import EMBED, FAMILIES, UNEMBED, role_faults
 from lora_bench.models.sizes import (
     Architecture,
     max_tokens,
     model_type_of,
     num_layers,
+    outside_shapes,
     placement_faults,
     role_shapes,
-    unembedding_shape,
 )
 
 _NEED_LAYERS = (
@@ -78,17 +78,29 @@ def _placement_faults(config: RunConfig, placement: PlacementConfig, architectur
         yield Fault("placement.layers", f"'{placement.layers}' goes beyond the {depth} layers, 0 to {depth - 1}")
     if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
         yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
-    if UNEMBED in placement.roles and config.task.kind is not TaskKind.generation and not faults:
-        yield Fault(
-            "placement.roles", "'unembed' turns activations into words, and this task asks for classes; leave it out"
-        )
-    shapes = {**role_shapes(architecture), UNEMBED: unembedding_shape(architecture)}
+    if not faults:
+        yield from _outside_faults(config, placement)
+    shapes = {**role_shapes(architecture), **outside_shapes(architecture, placement.roles)}
     for role, r in placement.rank.given().items():
         side = min(shapes.get(role, (r, r)))
         if r > side:
             yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
     if placement.budget is not None and not faults:
         yield from _budget_faults(config, placement.budget, roles, architecture)
+
+
+def _outside_faults(config: RunConfig, placement: PlacementConfig) -> Iterator[Fault]:
+    method = config.method
+    if UNEMBED in placement.roles and config.task.kind is not TaskKind.generation:
+        yield Fault(
+            "placement.roles", "'unembed' turns activations into words, and this task asks for classes; leave it out"
+        )
+    elif UNEMBED in placement.roles and isinstance(method, methods.LoftqMethodConfig):
+        problem = "'unembed' stays whole, and method=loftq starts with what rounding lost; use method=qlora"
+        yield Fault("placement.roles", problem)
+    if EMBED in placement.roles and not method.adapts_embeddings:
+        problem = f"'embed' is a table that is looked up, and method={method.name} is made for matrices that multiply"
+        yield Fault("placement.roles", f"{problem}; use method=lora, rslora, dora or qlora, or leave it out")
 
 
 def _budget_faults(config: RunConfig, budget: int, roles: list[str], architecture: Architecture) -> Iterator[Fault]:

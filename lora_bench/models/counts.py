@@ -15,8 +15,8 @@ from lora_bench.models.sizes import (
     hidden_size,
     model_type_of,
     num_layers,
+    outside_shapes,
     role_shapes,
-    unembedding_shape,
 )
 
 _ATTENTION = ("q", "k", "v", "o")
@@ -190,7 +190,7 @@ def _low_rank(config: RunConfig, architecture: Architecture) -> int:
         count += depth * role_biases(architecture, config.placement.roles)
         # Phi's is the one unembedding with a bias.
         has_bias = UNEMBED in config.placement.roles and model_type_of(architecture) == "phi"
-        count += unembedding_shape(architecture)[1] if has_bias else 0
+        count += outside_shapes(architecture, [UNEMBED])[UNEMBED][1] if has_bias else 0
     return count
 
 
@@ -202,5 +202,6 @@ def _over_places(
     assert placement is not None, "only placed methods are counted so"
     shapes, own = role_shapes(architecture), placement.rank.given()
     per_layer = sum(count(shapes[role], own.get(role, r)) for role in set(placement.roles) & set(shapes))
-    outside = count(unembedding_shape(architecture), own.get(UNEMBED, r)) if UNEMBED in placement.roles else 0
+    ends = outside_shapes(architecture, placement.roles)
+    outside = sum(count(shape, own.get(role, r)) for role, shape in ends.items())
     return len(placement.chosen_layers(num_layers(architecture))) * per_layer + outside

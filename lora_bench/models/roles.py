@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ROLES = ("q", "k", "v", "o", "up", "gate", "down")
-UNEMBED = "unembed"
-"""The role outside of layers: the matrix that turns the last activation of a language model into logits."""
+EMBED, UNEMBED = "embed", "unembed"
+OUTSIDE = (EMBED, UNEMBED)
+"""The roles outside of layers: the table of token embeddings, and the matrix that turns the last activation of a
+language model into logits."""
 SETS = ("qv", "attention", "mlp", "all")
 
 
@@ -192,7 +194,7 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
         return [
             Fault("placement.roles", f"nothing is known about the roles of model_type '{model_type}'; known: {known}")
         ]
-    unknown = [role for role in roles if role not in (*ROLES, UNEMBED)]
+    unknown = [role for role in roles if role not in (*ROLES, *OUTSIDE)]
     if unknown:
         return [Fault("placement.roles", _explain_unknown(role)) for role in unknown]
     present = roles_of(model_type)
@@ -200,7 +202,7 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
         return [
             Fault("placement.roles", f"{model_type} is an encoder and has no unembedding; it has {', '.join(present)}")
         ]
-    if not set(roles) & {*present, UNEMBED}:
+    if not set(roles) & {*present, *OUTSIDE}:
         given = f"[{', '.join(roles)}]"
         return [Fault("placement.roles", f"{given} matches nothing in {model_type}; it has {', '.join(present)}")]
     return []
@@ -209,7 +211,7 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
 def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
     """Full names of the modules that hold these roles in these layers (None: all), in the order of the network.
 
-    The unembedding is in no layer and comes last.
+    The embeddings are in no layer and come first, the unembedding last.
 
     Called after `split.split_fused` and before adapters are put on.
 
@@ -231,8 +233,12 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[
             f"{type(net).__name__}: no module of its layers is called {', '.join(absent)}; "
             f"split_fused(net, roles) comes before target_modules, and adapters come after it"
         )
-    last = [name for name, module in net.named_modules() if module is net.get_output_embeddings()]
-    return [name for name, _ in found] + (last if UNEMBED in roles else [])
+    ends = {EMBED: net.get_input_embeddings(), UNEMBED: net.get_output_embeddings()}
+    first, last = (
+        [name for name, module in net.named_modules() if module is ends[role]] if role in roles else []
+        for role in OUTSIDE
+    )
+    return [*first, *(name for name, _ in found), *last]
 
 
 def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
@@ -256,9 +262,9 @@ def _explain_unknown(role: str) -> str:
     if role in SETS:
         return f"'{role}' is a set, not a role; write placement={role}"
     # Module names such as q_proj, query or value are too far from one letter for `suggest`.
-    near = suggest(role, (*ROLES, UNEMBED)) or (
+    near = suggest(role, (*ROLES, *OUTSIDE)) or (
         f" (did you mean '{role[0]}'?)" if role[:1] in ("q", "k", "v", "o") else ""
     )
     return (
-        f"'{role}' is not a role{near}; roles are {', '.join((*ROLES, UNEMBED))}, sets are placement={'|'.join(SETS)}"
+        f"'{role}' is not a role{near}; roles are {', '.join((*ROLES, *OUTSIDE))}, sets are placement={'|'.join(SETS)}"
     )

@@ -6,12 +6,12 @@ An `architecture` is the content of a `config.json` of transformers, or the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults, roles_of
+from lora_bench.models.roles import EMBED, FAMILIES, OUTSIDE, UNEMBED, role_faults, roles_of
 
 Architecture = Mapping[str, Any]
 
@@ -27,11 +27,12 @@ class _Keys:
     kv_heads: str = "num_key_value_heads"
     head_dim: str = "head_dim"
     positions: str = "max_position_embeddings"
+    embedding: str = "embedding_size"
 
 
 _KEYS: Mapping[str, _Keys] = {
     "gpt2": _Keys(hidden="n_embd", heads="n_head", layers="n_layer", inner="n_inner", positions="n_positions"),
-    "opt": _Keys(inner="ffn_dim"),
+    "opt": _Keys(inner="ffn_dim", embedding="word_embed_proj_dim"),
     "deberta-v2": _Keys(head_dim="attention_head_size"),
 }
 _HEAD_DIMS = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
@@ -67,9 +68,18 @@ def role_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
     return {role: shapes[role] for role in roles_of(model_type)}
 
 
-def unembedding_shape(architecture: Architecture) -> tuple[int, int]:
-    """In and out features of the matrix that gives logits."""
-    return hidden_size(architecture), _number(architecture, "vocab_size")
+def outside_shapes(architecture: Architecture, roles: Collection[str]) -> dict[str, tuple[int, int]]:
+    """In and out features of those roles that are outside of layers; embeddings have `vocab_size` inputs.
+
+    Their width is the hidden size, less in some sizes of OPT and DeBERTa, which project it.
+    """
+    if not set(roles) & set(OUTSIDE):
+        return {}
+    keys = _KEYS.get(model_type_of(architecture), _Keys())
+    vocabulary = _number(architecture, "vocab_size")
+    width = _number(architecture, keys.embedding, default=hidden_size(architecture))
+    shapes = {EMBED: (vocabulary, width), UNEMBED: (width, vocabulary)}
+    return {role: shape for role, shape in shapes.items() if role in roles}
 
 
 def num_layers(architecture: Architecture) -> int:
@@ -90,13 +100,13 @@ def max_tokens(architecture: Architecture) -> int | None:
 
 
 def adapter_parameters(architecture: Architecture, roles: Sequence[str], r: int) -> int:
-    """Parameters of low-rank adapters of rank `r` on these roles in every layer, and on the unembedding if it is named.
+    """Parameters of low-rank adapters of rank `r` on these roles: in every layer, and once for roles outside of layers.
 
     Each adapted matrix gets A (r, in) and B (out, r): r * (in + out) parameters (LoRA, arXiv:2106.09685, 4.2).
     """
     shapes = role_shapes(architecture)
     per_layer = sum(r * sum(shapes[role]) for role in set(roles) & set(shapes))
-    outside = r * sum(unembedding_shape(architecture)) if UNEMBED in roles else 0
+    outside = sum(r * sum(shape) for shape in outside_shapes(architecture, roles).values())
     return num_layers(architecture) * per_layer + outside
 
 
@@ -109,8 +119,7 @@ def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int
     faults = role_faults(model_type_of(architecture), roles)
     if faults or r is None:
         return faults
-    if UNEMBED in roles:
-        shapes |= {UNEMBED: unembedding_shape(architecture)}
+    shapes |= outside_shapes(architecture, roles)
     side, role = min((min(shapes[role]), role) for role in roles if role in shapes)
     if r > side:
         return [

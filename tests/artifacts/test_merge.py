@@ -21,7 +21,7 @@ from lora_bench.manifest import find_change
 from lora_bench.methods.lora import LoraMethod, lora_scaling
 
 
-@pytest.mark.parametrize("name", ["bert_all", "gpt2_qv", "gpt2_mlp", "llama_all"])
+@pytest.mark.parametrize("name", ["bert_all", "gpt2_qv", "gpt2_mlp", "llama_all", "gpt2_ends", "llama_embed"])
 def test_a_merged_folder_is_the_unmerged_network(trained, tmp_path, name):
     run = trained(name)
     report = merge_run(run, tmp_path / "merged")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from lora_bench.config.placement import PlacementConfig
 from lora_bench.config.schema import Source, TaskKind
 from lora_bench.models.catalog import check_weights, read_architecture
-from lora_bench.models.roles import FAMILIES, ROLES, SETS, UNEMBED, role_faults
+from lora_bench.models.roles import FAMILIES, OUTSIDE, ROLES, SETS, role_faults
 from lora_bench.models.sizes import max_tokens, role_shapes
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -82,4 +82,4 @@ def test_placements(name):
 
 
 def test_every_role_and_every_set_is_a_placement():
-    assert set(PLACEMENTS) == {*ROLES, *SETS, UNEMBED}
+    assert set(PLACEMENTS) == {*ROLES, *SETS, *OUTSIDE}
