@@ -164,6 +164,8 @@ class _Run:
             use_fast_dropout(net)
         method = build_method(config)
         placed = place(config, net)
+        for note in placed.notes:
+            self.observer.on_note(note)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
         if method.needs_data:

@@ -230,3 +230,12 @@ def test_the_record_says_how_close_a_budget_was_met(tiny):
     result = run_benchmark(config, run_dir_for(config, root_folder(config)))
     assert result.notes.count("budget of 1,000 parameters: rank 4 has 1,024, 2.4% above") == 1
     assert result.sizes.adapter_parameters == 1024
+
+
+def test_what_was_guessed_is_in_the_record(tiny):
+    config = tiny("placement=qv")
+    numbers = {"vocab_size": 30_522, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
+    config.model.architecture = {"model_type": "distilbert", **numbers}
+    result = run_benchmark(config, run_dir_for(config, root_folder(config)))
+    told = "the roles of model_type 'distilbert' are guessed by module names: q is attention.q_lin (1), v is"
+    assert [note for note in result.notes if note.startswith(told)]

@@ -47,6 +47,8 @@ class Placed:
     """`target_modules` by what they do in their layer."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Ranks of those whose rank is not `lora.r`."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result must know about how these were found."""
 
 
 class Method(ABC):

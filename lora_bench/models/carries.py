@@ -41,6 +41,11 @@ def method_faults(config: RunConfig, architecture: Architecture) -> list[Fault]:
         return list(err.faults)
 
 
+def is_known(architecture: Architecture) -> bool:
+    """Whether its roles stand in the table."""
+    return architecture.get("model_type") in FAMILIES
+
+
 def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     method = config.method
     if config.placement is not None:
@@ -50,8 +55,7 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
-    is_known = architecture.get("model_type") in FAMILIES
-    if isinstance(method, methods.BitFitMethodConfig) and is_known and not _biases(config, architecture):
+    if isinstance(method, methods.BitFitMethodConfig) and is_known(architecture) and not _biases(config, architecture):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
     if isinstance(method, _NEED_LAYERS):
         yield from _layer_faults(method, num_layers(architecture))
@@ -66,18 +70,21 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
 
 
 def _placement_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:
-    method, depth = config.method, num_layers(architecture)
+    method = config.method
+    if "model_type" in architecture and not is_known(architecture):
+        yield from _unknown_faults(config, placement, architecture)
+        return
+    depth = num_layers(architecture)
     roles = [role for role in placement.roles if role not in placement.rank.given()]
     # A rank above the smaller side of a matrix adds parameters and no freedom: B A has no higher rank.
     faults = placement_faults(architecture, roles=placement.roles, r=None)
     if not faults and roles and config.lora is not None:
-        faults = placement_faults(architecture, roles=roles, r=_start_rank(method, config.lora.r))
+        faults = placement_faults(architecture, roles=roles, r=start_rank(method, config.lora.r))
     is_settled = placement.budget is not None and not any(fault.key.startswith("placement") for fault in faults)
     yield from (_of_budget(fault, placement) for fault in faults) if is_settled else faults
     if placement.highest_layer() > depth:
         yield Fault("placement.layers", f"'{placement.layers}' goes beyond the {depth} layers, 0 to {depth - 1}")
-    if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
-        yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
+    yield from _one_rank_faults(config, placement)
     if not faults:
         yield from _outside_faults(config, placement)
     shapes = {**role_shapes(architecture), **outside_shapes(architecture, placement.roles)}
@@ -87,6 +94,21 @@ def _placement_faults(config: RunConfig, placement: PlacementConfig, architectur
             yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
     if placement.budget is not None and not faults:
         yield from _budget_faults(config, placement.budget, roles, architecture)
+
+
+def _unknown_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:
+    """Of an architecture whose modules are found by their names, once it is loaded."""
+    unknown = f"the shapes of model_type '{architecture['model_type']}' are not known before it is loaded"
+    yield from _one_rank_faults(config, placement)
+    yield from _outside_faults(config, placement)
+    if placement.budget is not None:
+        yield Fault("placement.budget", f"{unknown}, so no rank can be chosen for it; give lora.r instead")
+
+
+def _one_rank_faults(config: RunConfig, placement: PlacementConfig) -> Iterator[Fault]:
+    method = config.method
+    if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
+        yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
 
 
 def _outside_faults(config: RunConfig, placement: PlacementConfig) -> Iterator[Fault]:
@@ -118,7 +140,8 @@ def _of_budget(fault: Fault, placement: PlacementConfig) -> Fault:
     return Fault("placement.budget", f"{placement.budget:,} asks for too high a rank: {fault.problem}")
 
 
-def _start_rank(method: MethodConfig, r: int) -> int:
+def start_rank(method: MethodConfig, r: int) -> int:
+    """The rank that a matrix starts with where `r` is asked for."""
     return method.init_rank(r) if isinstance(method, methods.AdaLoraMethodConfig) else r
 
 
@@ -138,6 +161,10 @@ def _layer_faults(method: MethodConfig, available: int) -> Iterator[Fault]:
 def _bias_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     assert config.lora is not None, "asked for its biases"
     assert config.placement is not None, "what reads lora is placed"
+    if not is_known(architecture):
+        unknown = f"the biases of model_type '{architecture.get('model_type')}' are not known before it is loaded"
+        yield Fault("lora.bias", f"{unknown}; use none, or method=bitfit")
+        return
     if not _biases(config, architecture):
         yield Fault("lora.bias", _no_biases(architecture, f"{config.lora.bias.value} would train none", "none"))
     elif config.lora.bias is Bias.lora_only and not role_biases(architecture, roles := config.placement.roles):

@@ -39,7 +39,8 @@ __all__ = ["head_modules", "head_parameter_names", "load_model", "load_tokenizer
 BASE_SEED = 0
 """Random bases are the same for every seed of a run, as a pretrained file would be."""
 _OTHER_HEADS = re.compile(
-    r"(\w+\.)?(lm_head|embed_out|cls|classifier|score|pooler|lm_predictions|mask_predictions|qa_outputs)\."
+    r"(\w+\.)?(lm_head|embed_out|cls|classifier|score|pooler|lm_predictions|mask_predictions|qa_outputs|"
+    r"vocab_transform|vocab_layer_norm|vocab_projector|discriminator_predictions|generator_predictions)\."
 )
 """Weights of a checkpoint that another task's network may leave out. `pooler` belongs to BERT's base, but where
 the network at hand has no pooler nothing reads it."""

@@ -233,12 +233,16 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[
             f"{type(net).__name__}: no module of its layers is called {', '.join(absent)}; "
             f"split_fused(net, roles) comes before target_modules, and adapters come after it"
         )
-    ends = {EMBED: net.get_input_embeddings(), UNEMBED: net.get_output_embeddings()}
-    first, last = (
-        [name for name, module in net.named_modules() if module is ends[role]] if role in roles else []
-        for role in OUTSIDE
-    )
+    first, last = ([name] if (name := outside_modules(net, roles).get(role)) else [] for role in OUTSIDE)
     return [*first, *(name for name, _ in found), *last]
+
+
+def outside_modules(net: PreTrainedModel, roles: Sequence[str]) -> dict[str, str]:
+    """Full names of those roles that are outside of layers, where the network has them."""
+    ends = {EMBED: net.get_input_embeddings(), UNEMBED: net.get_output_embeddings()}
+    return {
+        role: name for role in OUTSIDE if role in roles for name, module in net.named_modules() if module is ends[role]
+    }
 
 
 def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
