@@ -20,7 +20,7 @@ from lora_bench.evaluation import Evaluation, evaluate
 from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
 from lora_bench.methods import build_method
-from lora_bench.models import max_tokens, read_architecture, weights_digest
+from lora_bench.models import decoder_start, max_tokens, read_architecture, weights_digest
 from lora_bench.models.budget import budget_note
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
@@ -142,9 +142,9 @@ class _Run:
         architecture = read_architecture(config.model)
         positions = max_tokens(architecture)
         room = config.task.max_length if positions is None else positions - config.method.num_added_tokens
-        max_length = min(config.task.max_length, room)
+        max_length, start_id = min(config.task.max_length, room), decoder_start(architecture)
         train, held_out = (
-            encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache)
+            encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache, start_id=start_id)
             for examples in (data.train, data.eval)
         )
         data_s = time.perf_counter() - start

@@ -15,7 +15,7 @@ from lora_bench.models import target_modules
 from lora_bench.models.carries import start_rank
 from lora_bench.models.guess import guess_modules, guess_note, num_numbered_layers
 from lora_bench.models.heads import head_modules
-from lora_bench.models.roles import FAMILIES, OUTSIDE, find_layers, roles_of
+from lora_bench.models.roles import FAMILIES, OUTSIDE, family_of, find_layers, roles_of
 from lora_bench.models.split import split_fused
 
 
@@ -30,18 +30,19 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
     placement = config.placement
     if needs_untied(config):
         untie(net)
-    if placement is not None and str(net.config.model_type) not in FAMILIES:
+    if placement is not None and family_of(net) not in FAMILIES:
         return _place_by_names(config, placement, net)
     roles = list(placement.roles if placement is not None else config.method.own_roles)
     layers = find_layers(net)
     chosen = placement.chosen_layers(len(layers)) if placement is not None else None
-    present = [*roles_of(str(net.config.model_type)), *OUTSIDE]
+    present = [*roles_of(family_of(net)), *OUTSIDE]
     split_fused(net, roles, chosen)
     by_role = {role: tuple(target_modules(net, [role], chosen)) for role in roles if role in present}
     return Placed(
         target_modules=tuple(target_modules(net, roles, chosen)) if roles else (),
         head_modules=tuple(head_modules(net)),
         layers=tuple(Layer(*names) for names in layers),
+        has_encoder=bool(net.config.is_encoder_decoder),
         by_role=by_role,
         ranks=_own_ranks(placement, by_role) if placement is not None else {},
     )

@@ -20,6 +20,8 @@ from lora_bench.training.loop import Progress
 
 TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
 
+OF_PROMPT = ("encoder", "EncDecAttention.k", "EncDecAttention.v")
+"""Modules of T5 that the tokens of a prompt go through; those of a response go through the others."""
 ORIGINAL_HEAD = "original_module"
 """Where PEFT keeps an unused copy of the head; it is no parameter of the adapted model."""
 
@@ -70,6 +72,19 @@ def summarise_memory(progress: Progress, *, rss_after_load_bytes: int | None) ->
     return MemoryProfile(**found, rss_after_load_bytes=rss_after_load_bytes)
 
 
+def _flops_per_token(prepared: Prepared) -> float:
+    """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through."""
+    once = [*prepared.placed.head_modules, "pooler"]
+    total, trained = flops.matrix_parameters(prepared.net, per_sequence=once)
+    if not prepared.placed.has_encoder:
+        return flops.flops_per_token(total, trained)
+    of_response = flops.matrix_parameters(prepared.net, per_sequence=[*once, *OF_PROMPT])
+    of_prompt = total - of_response[0], trained - of_response[1]
+    num_prompt, num_response = (int(lengths.sum()) for lengths in prepared.train.padded_apart)
+    in_all = num_prompt * flops.flops_per_token(*of_prompt) + num_response * flops.flops_per_token(*of_response)
+    return in_all / (num_prompt + num_response)
+
+
 def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) -> Timing:
     """Wall times by phase, step times and rates. Measures the machine's own rate here and now."""
     # The step that counts live bytes runs slower; it is no step time.
@@ -81,8 +96,7 @@ def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) 
         num_warmup=config.training.warmup_timing_steps,
     )
     device = next(prepared.net.parameters()).device
-    numbers = flops.matrix_parameters(prepared.net, per_sequence=[*prepared.placed.head_modules, "pooler"])
-    per_token = flops.flops_per_token(*numbers)
+    per_token = _flops_per_token(prepared)
     # Where memory ran out there is none left for measuring either.
     peak = flops.peak_flops_per_s(TORCH_DTYPES[config.training.dtype], device) if progress.status != "oom" else None
     achieved = per_token * times.tokens_per_s if times.tokens_per_s else None

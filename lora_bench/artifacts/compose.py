@@ -81,7 +81,7 @@ def compose_runs(
         write_model(net, load_run_tokenizer(first), folder)
     return ComposeReport(
         folder=str(out),
-        auto_class=auto_class(first.kind).__name__,
+        auto_class=auto_class(first).__name__,
         dtype=written.value,
         num_bytes=directory_bytes(out),
         num_changed=len(touched),

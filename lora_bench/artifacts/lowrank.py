@@ -122,6 +122,12 @@ def divide_joined(factors: Factors, split: SplitLinear, adapted_roles: Sequence[
     return divided
 
 
+def _task_type(plain: Any, kind: TaskKind) -> TaskType:
+    if kind is TaskKind.classification:
+        return TaskType.SEQ_CLS
+    return TaskType.SEQ_2_SEQ_LM if plain.config.is_encoder_decoder else TaskType.CAUSAL_LM
+
+
 def _join_roles(of_roles: Sequence[Factors | None], split: SplitLinear) -> Factors:
     present = [own for own in of_roles if own is not None]
     scaling, rank = present[0].scaling, sum(own.rank for own in present)
@@ -167,7 +173,7 @@ def write_low_rank(adapter: LowRank, folder: Path, *, plain: nn.Module, kind: Ta
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     PeftLoraConfig(
         base_model_name_or_path=base,
-        task_type=TaskType.CAUSAL_LM if kind is TaskKind.generation else TaskType.SEQ_CLS,
+        task_type=_task_type(plain, kind),
         inference_mode=True,
         r=rank,
         lora_alpha=alpha,

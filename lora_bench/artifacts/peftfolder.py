@@ -113,7 +113,7 @@ def tied_text(runs: Sequence[TrainedRun], plain: PreTrainedModel) -> str:
 
 def write_card(trained: TrainedRun, folder: Path, *, out: Path, base: str, text: str, pad_token_id: int | None) -> None:
     """How to load the folder, in the place where a model card is looked for."""
-    auto = auto_class(trained.kind).__name__
+    auto = auto_class(trained).__name__
     dtype = str(TORCH_DTYPES[trained.dtype]).removeprefix("torch.")
     options = f", num_labels={trained.num_labels}" if trained.num_labels else ""
     lines = [

@@ -45,8 +45,9 @@ def generate(
     assert split.prompt_lengths is not None, "only generation has prompts"
     eos = tokenizer.eos_token_id
     greedy = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, use_cache=True, eos_token_id=eos, pad_token_id=pad_id
-    )
+        max_new_tokens=max_new_tokens, do_sample=False, use_cache=True, eos_token_id=eos, pad_token_id=pad_id,
+        decoder_start_token_id=split.start_id,
+    )  # fmt: skip
     answers = [""] * len(indices)
     for batch in length_batches(split.prompt_lengths[indices], batch_size):
         inputs = {
@@ -54,7 +55,8 @@ def generate(
         }
         with _without_own_settings(net):
             output_BT = net.generate(**inputs, generation_config=greedy)
-        new_BT = output_BT[:, inputs["input_ids"].shape[1] :].tolist()
+        # Before the answer stands its prompt, or the one token that a decoder with an encoder starts with.
+        new_BT = output_BT[:, inputs["input_ids"].shape[1] if split.start_id is None else 1 :].tolist()
         # What follows the end is padding, which may be any token.
         ended = [row[: row.index(eos)] if eos in row else row for row in new_BT]
         texts = tokenizer.batch_decode(ended, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -43,6 +43,8 @@ class Placed:
     """The task head, trained by every method and counted apart; empty for a language model."""
     layers: tuple[Layer, ...] = ()
     """Every layer, from the input on."""
+    has_encoder: bool = False
+    """Whether the network is a decoder with an encoder, which reads the prompt."""
     by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """`target_modules` by what they do in their layer."""
     ranks: Mapping[str, int] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lora_bench.config import methods
 from lora_bench.config.methods import Bias, MethodConfig
@@ -11,9 +11,10 @@ from lora_bench.config.placement import PlacementConfig
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
-from lora_bench.models.roles import EMBED, FAMILIES, UNEMBED, role_faults
+from lora_bench.models.roles import EMBED, FAMILIES, OUTSIDE, UNEMBED, family_name, role_faults
 from lora_bench.models.sizes import (
     Architecture,
+    decoder_start,
     max_tokens,
     model_type_of,
     num_layers,
@@ -29,6 +30,13 @@ _NEED_LAYERS = (
     methods.QloraMethodConfig,
 )
 """Methods for architectures whose layers are known; full fine-tuning and biases need to know nothing."""
+_NEED_ONE_TEXT: Mapping[type[MethodConfig], str] = {
+    methods.AdapterMethodConfig: "stands after the attention of each layer, of which its decoder has two kinds",
+    methods.PrefixMethodConfig: "puts its tokens before one text, and here encoder and decoder read one each",
+    methods.EvaMethodConfig: "looks at what matrices read at the tokens of one text, and here they read two",
+    methods.QloraMethodConfig: "needs activations that keep their dtype, and T5 gives them that of its weights, bytes",
+}
+"""What keeps methods from a decoder that has an encoder."""
 SHORTEST_TEXT = 4
 """Tokens that have to be left for a text."""
 
@@ -43,7 +51,7 @@ def method_faults(config: RunConfig, architecture: Architecture) -> list[Fault]:
 
 def is_known(architecture: Architecture) -> bool:
     """Whether its roles stand in the table."""
-    return architecture.get("model_type") in FAMILIES
+    return family_name(architecture) in FAMILIES
 
 
 def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
@@ -55,6 +63,7 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield Fault("method", f"{method.name} needs bitsandbytes, which is not installed; {instead}")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
+    yield from _encoder_faults(config, architecture)
     if isinstance(method, methods.BitFitMethodConfig) and is_known(architecture) and not _biases(config, architecture):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
     if isinstance(method, _NEED_LAYERS):
@@ -67,6 +76,21 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         )
     if config.lora is not None and config.lora.bias is not Bias.none:
         yield from _bias_faults(config, architecture)
+
+
+def _encoder_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
+    """What a decoder with an encoder cannot carry."""
+    if decoder_start(architecture) is None:
+        return
+    method = config.method
+    why = next((why for kind, why in _NEED_ONE_TEXT.items() if isinstance(method, kind)), None)
+    if why is not None:
+        works = "full, top_layers, ia3, vera, or one of LoRA without a prefix (lora, dora, pissa, adalora, ...)"
+        yield Fault("method", f"{method.name} {why}; on {model_type_of(architecture)} use {works}")
+    ends = [role for role in OUTSIDE if config.placement is not None and role in config.placement.roles]
+    if ends:
+        problem = "one table serves its encoder, its decoder and the logits; leave it out"
+        yield Fault("placement.roles", f"'{ends[0]}' is no role in {model_type_of(architecture)}: {problem}")
 
 
 def _placement_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:

@@ -34,6 +34,8 @@ RUNS = {
     "gpt2_ends": ("model=tiny-gpt2", *GENERATION, "placement.roles=[q,embed,unembed]", "lora.r=2"),
     "gpt2_v": ("model=tiny-gpt2", *GENERATION, "placement=v", "lora.r=3"),
     "llama_embed": ("model=tiny-llama", *GENERATION, "placement.roles=[v,embed]", "lora.r=2"),
+    "t5_all": ("model=tiny-t5", *GENERATION, "placement=all", "lora.r=2"),
+    "t5_qv": ("model=tiny-t5", *GENERATION, "placement=qv", "lora.r=4"),
     "llama_all": ("model=tiny-llama", *GENERATION, "placement=all", "lora.r=2"),
     "llama_qv": ("model=tiny-llama", *GENERATION, "placement=qv", "lora.r=4"),
 }

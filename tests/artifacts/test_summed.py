@@ -23,6 +23,7 @@ from lora_bench.methods.quiet import quiet_peft
         (("gpt2_qv", "gpt2_qv"), 8),
         (("llama_all", "llama_qv"), 6),
         (("gpt2_v", "gpt2_ends"), 5),
+        (("t5_all", "t5_qv"), 6),
     ],
 )
 def test_the_summed_adapter_is_the_merged_sum(trained, tmp_path, names, rank):
