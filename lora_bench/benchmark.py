@@ -23,7 +23,7 @@ from lora_bench.evaluation import Evaluation, Sharing, evaluate
 from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
 from lora_bench.methods import build_method
-from lora_bench.models import max_tokens, read_architecture, weights_digest
+from lora_bench.models import decoder_start, max_tokens, read_architecture, weights_digest
 from lora_bench.models.budget import budget_note
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
@@ -225,9 +225,9 @@ class _Run:
         architecture = read_architecture(config.model)
         positions = max_tokens(architecture)
         room = config.task.max_length if positions is None else positions - config.method.num_added_tokens
-        max_length = min(config.task.max_length, room)
+        max_length, start_id = min(config.task.max_length, room), decoder_start(architecture)
         train, held_out = (
-            encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache)
+            encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache, start_id=start_id)
             for examples in (data.train, data.eval)
         )
         data_s = time.perf_counter() - start
@@ -249,6 +249,8 @@ class _Run:
             checkpoint_activations(net)
         method = build_method(config)
         placed = place(config, net)
+        for note in placed.notes:
+            self.observer.on_note(note)
         torch.manual_seed(config.seed)
         net = method.apply(net, placed).to(device)
         if method.needs_data:
@@ -265,7 +267,7 @@ class _Run:
             data_s=data_s,
             rss_bytes=memory.current_rss_bytes(),
             sizes=count_parameters(net, method, placed),
-            flops_per_token=count_flops(net, placed),
+            flops_per_token=count_flops(net, placed, train),
             notes=[
                 *data.notes,
                 *budget_note(config, architecture),

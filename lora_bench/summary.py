@@ -26,6 +26,8 @@ from lora_bench.training.loop import Progress
 
 TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
 
+OF_PROMPT = ("encoder", "EncDecAttention.k", "EncDecAttention.v")
+"""Modules of T5 that the tokens of a prompt go through; those of a response go through the others."""
 ORIGINAL_HEAD = "original_module"
 """Where PEFT keeps an unused copy of the head; it is no parameter of the adapted model."""
 
@@ -65,11 +67,6 @@ def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
         weights_bytes=None,
         resume_bytes=None,
     )
-
-
-def count_flops(net: nn.Module, placed: Placed) -> float:
-    """FLOPs of forward and backward pass for one token."""
-    return flops.flops_per_token(*flops.matrix_parameters(net, per_sequence=[*placed.head_modules, "pooler"]))
 
 
 def summarise_memory(progress: Progress, *, rss_after_load_bytes: int | None) -> MemoryProfile | None:
@@ -119,6 +116,19 @@ def _profile(names: list[str], values: NDArray[np.float64]) -> MemoryProfile:
         name: None if math.isnan(value) else int(value) for name, value in zip(names, values, strict=True)
     }
     return MemoryProfile(**found)
+
+
+def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
+    """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through."""
+    once = [*placed.head_modules, "pooler"]
+    total, trained = flops.matrix_parameters(net, per_sequence=once)
+    if not placed.has_encoder:
+        return flops.flops_per_token(total, trained)
+    of_response = flops.matrix_parameters(net, per_sequence=[*once, *OF_PROMPT])
+    of_prompt = total - of_response[0], trained - of_response[1]
+    num_prompt, num_response = (int(lengths.sum()) for lengths in train.padded_apart)
+    in_all = num_prompt * flops.flops_per_token(*of_prompt) + num_response * flops.flops_per_token(*of_response)
+    return in_all / (num_prompt + num_response)
 
 
 def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) -> Timing:

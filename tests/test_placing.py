@@ -107,6 +107,59 @@ def test_the_unembedding_is_a_role(method, architecture, language_model):
     assert not torch.equal(merged.get_output_embeddings().weight, base.get_output_embeddings().weight)
 
 
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora", "qlora", "lora_prefix_embed", "lora_prefix_layer"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt", "gemma"])
+def test_embeddings_are_a_role(method, architecture, language_model):
+    if method == "dora" and architecture in ("opt", "gemma"):
+        pytest.skip("its row of the padding token is zero, see tests/methods/test_dora.py")
+    words = ("placement.roles=[v,embed,unembed]", "placement.layers=[0]", "placement.rank.embed=3")
+    own, net, base, config = language_model(method, architecture, *words)
+    trained = own.trained(net)
+    counted = sum(value.numel() for value in trained.values())
+    assert counted == trained_parameters(config, config.model.architecture)
+    assert {name.split(".")[-2] for name in trained if "embedding_" in name} >= {"lora_embedding_A", "lora_embedding_B"}
+    ids = torch.arange(3, 15).reshape(2, 6)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if method in ("lora", "rslora", "dora"):
+        torch.testing.assert_close(net.eval()(**inputs).logits, base(**inputs).logits, rtol=1e-5, atol=1e-6)
+    # PEFT starts B of embeddings with a deviation of 1, so one step moves far.
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-4)
+    losses = []
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(net(**inputs).logits.flatten(0, 1), ids.flatten())
+        loss.backward()
+        assert all(value.grad is not None for value in trained.values())
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    with torch.no_grad():
+        expected = net.eval()(**inputs).logits
+        merged = own.merge(net)
+        if merged is not None:
+            torch.testing.assert_close(merged(**inputs).logits, expected, rtol=1e-4, atol=3e-5)
+            # Each end has changes of its own, where they shared a table too.
+            changes = [
+                getattr(merged, name)().weight - getattr(base, name)().weight
+                for name in ("get_input_embeddings", "get_output_embeddings")
+            ]
+            assert all(change.abs().max() > 0 for change in changes)
+            assert not torch.equal(*changes)
+
+
+def test_an_encoder_has_embeddings_to_adapt(tmp_path):
+    case = build_case("lora", "bert", "placement=embed", "lora.r=2", folder=tmp_path)
+    assert case.placed.target_modules == ("bert.embeddings.word_embeddings",)
+    losses = case.train()
+    assert losses[-1] < losses[0]
+    expected = case.logits()
+    case.method.save(case.net, tmp_path / "weights")
+    fresh = build_case("lora", "bert", "placement=embed", "lora.r=2", folder=tmp_path, seed=1)
+    fresh.method.load(fresh.net, tmp_path / "weights")
+    assert torch.equal(fresh.logits(), expected)
+    torch.testing.assert_close(case.logits(case.method.merge(case.net)), expected, rtol=3e-5, atol=3e-5)
+
+
 @pytest.mark.parametrize("method", ["lora", "dora", "lora_fa", "adalora"])
 @pytest.mark.parametrize("budget", [300, 1000, 1700])
 def test_a_budget_gives_the_closest_rank(method, budget):
@@ -138,6 +191,15 @@ def test_how_close_a_budget_was_met_is_told():
         ("lora", ["placement.layers=[0,7]"], "placement.layers: '0,7' goes beyond the 2 layers, 0 to 1"),
         ("lora", ["placement=unembed"], "bert is an encoder and has no unembedding; it has q, k, v, o, up, down"),
         ("lora", ["placement.rank.q=33"], "placement.rank.q: 33 is larger than the smaller side, 32; use 1 to 32"),
+        *(
+            (
+                method,
+                ["placement.roles=[q,embed]"],
+                f"'embed' is a table that is looked up, and method={method} is made for matrices that multiply; use",
+            )
+            for method in ("pissa", "olora", "eva", "adalora", "vera", "lora_plus", "lora_fa", "loftq")
+        ),
+        ("lora", ["placement=embed", "lora.r=33"], "lora.r: 33 is larger than the smallest adapted side, 32 of role"),
         ("adalora", ["placement.rank.q=4"], "placement.rank: method=adalora has one rank for all roles"),
         ("vera", ["placement.budget=400"], "placement.budget: method=vera has no lora.r, so no rank can meet a budget"),
         ("lora", ["placement.budget=200"], "200 is below the 256 parameters of rank 1; give as many, or fewer roles"),
@@ -168,3 +230,12 @@ def test_the_record_says_how_close_a_budget_was_met(tiny):
     result = run_benchmark(config, run_dir_for(config, root_folder(config)))
     assert result.notes.count("budget of 1,000 parameters: rank 4 has 1,024, 2.4% above") == 1
     assert result.sizes.adapter_parameters == 1024
+
+
+def test_what_was_guessed_is_in_the_record(tiny):
+    config = tiny("placement=qv")
+    numbers = {"vocab_size": 30_522, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
+    config.model.architecture = {"model_type": "distilbert", **numbers}
+    result = run_benchmark(config, run_dir_for(config, root_folder(config)))
+    told = "the roles of model_type 'distilbert' are guessed by module names: q is attention.q_lin (1), v is"
+    assert [note for note in result.notes if note.startswith(told)]

@@ -25,6 +25,7 @@ from lora_bench.artifacts.trained import TrainedRun, check_same_base, refuse_qua
 from lora_bench.config.schema import Dtype
 from lora_bench.errors import ArtifactError
 from lora_bench.models.heads import head_parameter_names
+from lora_bench.placing import needs_untied, untie
 from lora_bench.rundir import directory_bytes
 from lora_bench.summary import TORCH_DTYPES
 
@@ -80,7 +81,7 @@ def compose_runs(
         write_model(net, load_run_tokenizer(first), folder)
     return ComposeReport(
         folder=str(out),
-        auto_class=auto_class(first.kind).__name__,
+        auto_class=auto_class(first).__name__,
         dtype=written.value,
         num_bytes=directory_bytes(out),
         num_changed=len(touched),
@@ -122,6 +123,8 @@ def head_text(parts: Sequence[Part], head: TrainedRun | None) -> str:
 def add_up(parts: Sequence[Part], *, head: TrainedRun | None) -> tuple[PreTrainedModel, dict[str, int]]:
     """The base with the sum in it, in fp32, and how many runs change each of its changed tensors."""
     net = load_base(head or parts[0].trained)
+    if any(needs_untied(part.trained.config) for part in parts):
+        untie(net)
     cast_parameters(net, torch.float32)
     heads = set(head_parameter_names(net))
     weight_sum = sum(part.weight for part in parts)

@@ -20,6 +20,7 @@ from lora_bench.artifacts.peftfolder import (
     Expected,
     base_reference,
     check_base,
+    tied_text,
     try_adapter,
     write_base,
     write_card,
@@ -65,6 +66,7 @@ def export_run(trained: TrainedRun, out: Path, *, with_base: bool = False) -> Ex
         num_joined = _write_adapter(trained, adapted, folder, base=base)
         plain = write_base(trained, folder, with_base=with_base)
         text = f"Exported by `lora-bench export` from the run `{trained.name}`; its record is in `{RECORD_FOLDER}/`."
+        text += tied_text([trained], plain)
         write_card(trained, folder, out=out, base=base, text=text, pad_token_id=plain.config.pad_token_id)
         advice = f"method={trained.config.method.name} changes more than its adapter holds; use lora-bench merge"
         agreement = try_adapter(folder, plain, _expected(adapted), advice=advice)

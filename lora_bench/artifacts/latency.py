@@ -180,7 +180,7 @@ def _networks_of(trained: TrainedRun, label: str, plain: object) -> dict[str, nn
 def _forward(net: nn.Module, shape: tuple[int, int], kind: TaskKind) -> Callable[[], object]:
     device = next(net.parameters()).device
     inputs: dict[str, Any] = {name: value.to(device) for name, value in probe_batch(net, shape).items()}
-    if kind is TaskKind.generation:
+    if kind is TaskKind.generation and "decoder_input_ids" not in inputs:
         # The first answer token needs the last position alone; all logits of 32 x 512 tokens would be gigabytes.
         inputs |= {"logits_to_keep": 1, "use_cache": False}
     return partial(_run, net, inputs, device)

@@ -36,6 +36,9 @@ from lora_bench.models.split import SplitLinear
 PREFIX = "base_model.model."
 """What PEFT writes in front of every module name."""
 LAYER_A, LAYER_B = ".lora_A.weight", ".lora_B.weight"
+TABLE_A, TABLE_B = ".lora_embedding_A", ".lora_embedding_B"
+"""Beside a table of embeddings, whose rows PEFT counts as in features."""
+PAIRS = {LAYER_A: LAYER_B, TABLE_A: TABLE_B}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def read_low_rank(trained: TrainedRun, adapted: Adapted) -> LowRank:
     """
     tensors = load_file(trained.weights / ADAPTER_FILE) if trained.peft_type == "LORA" else {}
     heads = head_modules(adapted.net.get_base_model()) if tensors else []  # type: ignore[operator]  # a PEFT model
-    strange = [key for key in tensors if not key.endswith((LAYER_A, LAYER_B)) and not is_below(key, heads)]
+    ends = (*PAIRS, *PAIRS.values())
+    strange = [key for key in tensors if not key.endswith(ends) and not is_below(key, heads)]
     if not tensors or strange:
         what = f"holds {strange[0]}" if strange else f"is of type {trained.peft_type or 'none of PEFT'}"
         raise ArtifactError(
@@ -76,12 +80,13 @@ def read_low_rank(trained: TrainedRun, adapted: Adapted) -> LowRank:
             f"compose without --adapter"
         )
     factors = {}
-    for key in tensors:
-        if key.endswith(LAYER_A):
-            layer, name = key.removesuffix(LAYER_A), key.removesuffix(LAYER_A).removeprefix(PREFIX)
+    for key, a_RI in tensors.items():
+        end = next((end for end in PAIRS if key.endswith(end)), None)
+        if end is not None:
+            layer = key.removesuffix(end)
             tuner: Any = adapted.net.get_submodule(layer)
             scaling = float(tuner.scaling["default"])
-            factors[name] = Factors(tensors[key], tensors[f"{layer}{LAYER_B}"], scaling)
+            factors[layer.removeprefix(PREFIX)] = Factors(a_RI, tensors[f"{layer}{PAIRS[end]}"], scaling)
     head = {key.removeprefix(PREFIX): value for key, value in tensors.items() if is_below(key, heads)}
     return LowRank(join_split(factors, split_modules(adapted.net)), head)
 
@@ -115,6 +120,12 @@ def divide_joined(factors: Factors, split: SplitLinear, adapted_roles: Sequence[
         rows = slice(index * rank, (index + 1) * rank)
         divided[role] = Factors(factors.a_RI[rows].contiguous(), b_of_role[role][:, rows].contiguous(), factors.scaling)
     return divided
+
+
+def _task_type(plain: Any, kind: TaskKind) -> TaskType:
+    if kind is TaskKind.classification:
+        return TaskType.SEQ_CLS
+    return TaskType.SEQ_2_SEQ_LM if plain.config.is_encoder_decoder else TaskType.CAUSAL_LM
 
 
 def _join_roles(of_roles: Sequence[Factors | None], split: SplitLinear) -> Factors:
@@ -156,25 +167,27 @@ def write_low_rank(adapter: LowRank, folder: Path, *, plain: nn.Module, kind: Ta
         base: Where the base is loaded from.
     """
     factors = adapter.factors
+    tables = {name for name in factors if isinstance(plain.get_submodule(name), nn.Embedding)}
     alphas = {name: own.scaling * own.rank for name, own in factors.items()}
     rank = Counter(own.rank for own in factors.values()).most_common(1)[0][0]
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     PeftLoraConfig(
         base_model_name_or_path=base,
-        task_type=TaskType.CAUSAL_LM if kind is TaskKind.generation else TaskType.SEQ_CLS,
+        task_type=_task_type(plain, kind),
         inference_mode=True,
         r=rank,
         lora_alpha=alpha,
         rank_pattern={name: own.rank for name, own in factors.items() if own.rank != rank},
         alpha_pattern={name: own for name, own in alphas.items() if own != alpha},
-        fan_in_fan_out=all(isinstance(plain.get_submodule(name), Conv1D) for name in factors),
+        fan_in_fan_out=all(isinstance(plain.get_submodule(name), Conv1D) for name in factors if name not in tables),
         target_modules=sorted(factors),
         modules_to_save=sorted({name.partition(".")[0] for name in adapter.head}) or None,
     ).save_pretrained(str(folder))
     tensors = {f"{PREFIX}{name}": value.contiguous() for name, value in adapter.head.items()}
     for name, own in factors.items():
+        end = TABLE_A if name in tables else LAYER_A
         tensors |= {
-            f"{PREFIX}{name}{LAYER_A}": own.a_RI.contiguous(),
-            f"{PREFIX}{name}{LAYER_B}": own.b_OR.contiguous(),
+            f"{PREFIX}{name}{end}": own.a_RI.contiguous(),
+            f"{PREFIX}{name}{PAIRS[end]}": own.b_OR.contiguous(),
         }
     save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lora_bench.artifacts.folder import check_out, write_model, written_folder
 from lora_bench.artifacts.network import (
@@ -29,6 +29,8 @@ from lora_bench.artifacts.trained import TrainedRun, refuse_quantised, refuse_qu
 from lora_bench.config.schema import Dtype, TaskKind
 from lora_bench.errors import ArtifactError, UsageError
 from lora_bench.methods.quantised import dequantise
+from lora_bench.models import decoder_start, load, read_architecture
+from lora_bench.models.folders import read_config
 from lora_bench.models.quiet import quiet
 from lora_bench.rundir import directory_bytes
 from lora_bench.summary import TORCH_DTYPES
@@ -94,7 +96,7 @@ def merge_run(
         read_back = logits(read_model(folder, trained.kind), batch)
     return MergeReport(
         folder=str(out),
-        auto_class=auto_class(trained.kind).__name__,
+        auto_class=auto_class(trained).__name__,
         dtype=written.value,
         num_bytes=directory_bytes(out),
         fp32_difference=fp32_difference,
@@ -114,15 +116,17 @@ def _check_base(trained: TrainedRun, *, with_dequantised: bool) -> None:
     refuse_quantised_base(trained)
 
 
-def auto_class(kind: TaskKind) -> Any:
-    """The class of transformers that loads a model folder with this head."""
-    return AutoModelForCausalLM if kind is TaskKind.generation else AutoModelForSequenceClassification
+def auto_class(trained: TrainedRun) -> Any:
+    """The class of transformers that loads a model folder with this run's head."""
+    architecture = read_architecture(trained.config.model)
+    return load.auto_class(trained.kind, has_encoder=decoder_start(architecture) is not None)
 
 
 def read_model(folder: Path, kind: TaskKind) -> PreTrainedModel:
     """As a user would, without a network and without a pickle."""
+    has_encoder = decoder_start(read_config(folder)) is not None
     with quiet():
-        net: PreTrainedModel = auto_class(kind).from_pretrained(
+        net: PreTrainedModel = load.auto_class(kind, has_encoder=has_encoder).from_pretrained(
             folder, dtype="auto", local_files_only=True, use_safetensors=True
         )
     return net.eval()

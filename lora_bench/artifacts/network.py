@@ -143,7 +143,9 @@ def probe_batch(net: nn.Module, shape: tuple[int, int] = PROBE_SHAPE) -> dict[st
     if config.pad_token_id is not None:
         # A classifier on a decoder looks for the last token before the padding.
         ids[ids == config.pad_token_id] = 0 if config.pad_token_id else 1
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    # A decoder with an encoder reads as many.
+    return batch | ({"decoder_input_ids": ids.flip(1)} if config.is_encoder_decoder else {})
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lora_bench.errors import ArtifactError
 from lora_bench.methods.quiet import quiet_peft
 from lora_bench.models.catalog import GGUF, locate
 from lora_bench.models.convert import converted_weights
+from lora_bench.placing import needs_untied
 from lora_bench.summary import TORCH_DTYPES
 
 BASE_FOLDER = "base"
@@ -100,9 +101,19 @@ def try_adapter(folder: Path, plain: PreTrainedModel, expected: Expected, *, adv
     return Agreement(difference, fp32_difference)
 
 
+def tied_text(runs: Sequence[TrainedRun], plain: PreTrainedModel) -> str:
+    """What whoever merges with PEFT has to know of adapters on one end of a base that shares its table; else empty."""
+    if not plain.config.tie_word_embeddings or not any(needs_untied(trained.config) for trained in runs):
+        return ""
+    return (
+        " Embeddings and unembedding are one table in the base and have changes of their own here: `lora-bench merge` "
+        "gives each its own, and PEFT's merge would add both changes to both."
+    )
+
+
 def write_card(trained: TrainedRun, folder: Path, *, out: Path, base: str, text: str, pad_token_id: int | None) -> None:
     """How to load the folder, in the place where a model card is looked for."""
-    auto = auto_class(trained.kind).__name__
+    auto = auto_class(trained).__name__
     dtype = str(TORCH_DTYPES[trained.dtype]).removeprefix("torch.")
     options = f", num_labels={trained.num_labels}" if trained.num_labels else ""
     lines = [

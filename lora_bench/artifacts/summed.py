@@ -10,7 +10,15 @@ from lora_bench.artifacts.compose import Part, add_up, check_parts, head_text
 from lora_bench.artifacts.folder import check_out, written_folder
 from lora_bench.artifacts.lowrank import LowRank, add_low_rank, read_low_rank, write_low_rank
 from lora_bench.artifacts.network import cast_parameters, load_adapted, load_base, logits, probe_batch
-from lora_bench.artifacts.peftfolder import Expected, base_reference, check_base, try_adapter, write_base, write_card
+from lora_bench.artifacts.peftfolder import (
+    Expected,
+    base_reference,
+    check_base,
+    tied_text,
+    try_adapter,
+    write_base,
+    write_card,
+)
 from lora_bench.artifacts.trained import TrainedRun, check_adapter
 from lora_bench.models.heads import head_parameter_names
 from lora_bench.rundir import directory_bytes
@@ -64,7 +72,7 @@ def compose_adapter(
         write_low_rank(summed, folder, plain=load_base(first), kind=first.kind, base=base)
         plain = write_base(first, folder, with_base=with_base)
         terms = ", ".join(f"{part.weight:g} of `{part.trained.name}`" for part in parts)
-        text = f"The sum of {terms}, by `lora-bench compose`."
+        text = f"The sum of {terms}, by `lora-bench compose`." + tied_text([part.trained for part in parts], plain)
         write_card(first, folder, out=out, base=base, text=text, pad_token_id=plain.config.pad_token_id)
         agreement = try_adapter(
             folder, plain, Expected(batch, logits(total, batch), fp32), advice="use compose without --adapter"

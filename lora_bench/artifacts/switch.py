@@ -21,7 +21,7 @@ from lora_bench.evaluation.likelihood import class_log_probabilities
 from lora_bench.measure.latency import Spread, spread, time_in_turns
 from lora_bench.methods.fused import fuse
 from lora_bench.methods.quiet import quiet_peft
-from lora_bench.models import max_tokens, read_architecture
+from lora_bench.models import decoder_start, max_tokens, read_architecture
 from lora_bench.placing import place
 from lora_bench.tasks import Example
 from lora_bench.tasks.encode import encode
@@ -142,9 +142,11 @@ def ask(net: Any, trained: TrainedRun, prompts: Sequence[str]) -> list[str]:
     """What the network with its active adapter says: the likeliest class and its probability, or the greedy text."""
     tokenizer = load_run_tokenizer(trained)
     task = trained.config.task
-    limit = min(task.max_length, max_tokens(read_architecture(trained.config.model)) or task.max_length)
+    architecture = read_architecture(trained.config.model)
+    limit = min(task.max_length, max_tokens(architecture) or task.max_length)
     examples = [Example(str(index), text, label=0, response="") for index, text in enumerate(prompts)]
-    split = encode(examples, tokenizer, kind=trained.kind, max_length=limit, cache=None)
+    start_id = decoder_start(architecture)
+    split = encode(examples, tokenizer, kind=trained.kind, max_length=limit, cache=None, start_id=start_id)
     shared = {"pad_id": tokenizer.pad_token_id, "batch_size": len(prompts), "device": find_device()}
     with torch.no_grad():
         if trained.kind is TaskKind.classification:

@@ -27,7 +27,7 @@ USABLE = ("finished", "pruned")
 """Statuses whose weights are of use: a pruned run ended early, and on purpose."""
 AGAIN = "train it again with again=2, or bring the file back from a copy"
 DEQUANTISE = "`lora-bench merge RUN --out DIR --dequantise` writes a whole model, no longer in four bits"
-_HEAD_WEIGHTS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+_HEAD_WEIGHTS = (".score.weight", ".classifier.weight", ".classifier.out_proj.weight")
 """The last matrix of a task head in every architecture of transformers that classifies."""
 
 
@@ -234,7 +234,7 @@ def _check_weights(run: RunDir) -> int | None:
         raise ArtifactError(f"{name}: weights/{MANIFEST_FILE} cannot be read ({err}); {AGAIN}") from err
     if change is not None:
         raise ArtifactError(f"{name}: weights/{change}: not what the run wrote; {AGAIN}")
-    heads = [shape[0] for key, shape in shapes.items() if key.endswith(_HEAD_WEIGHTS)]
+    heads = [shape[0] for key, shape in shapes.items() if f".{key}".endswith(_HEAD_WEIGHTS)]
     return int(heads[-1]) if heads else None
 
 

@@ -58,6 +58,8 @@ class MethodConfig:
     """Whether it reads the group `placement`."""
     own_roles: ClassVar[tuple[str, ...]] = ()
     """Roles that it is placed on whatever `placement` says."""
+    adapts_embeddings: ClassVar[bool] = False
+    """Whether it can be placed on the role `embed`."""
     needs_bitsandbytes: ClassVar[bool] = False
     """Whether the base is quantised by that package."""
     sets_lora: ClassVar[Mapping[str, Any]] = {}
@@ -124,6 +126,8 @@ class FusableMethodConfig(LowRankMethodConfig):
 class LoraMethodConfig(FusableMethodConfig):
     """Low-rank adapters beside frozen weights (arXiv:2106.09685), through PEFT."""
 
+    adapts_embeddings: ClassVar[bool] = True
+
     name: str = "lora"
 
 
@@ -131,6 +135,7 @@ class LoraMethodConfig(FusableMethodConfig):
 class RsLoraMethodConfig(FusableMethodConfig):
     """LoRA scaled by alpha / sqrt(r) (arXiv:2312.03732)."""
 
+    adapts_embeddings: ClassVar[bool] = True
     sets_lora: ClassVar[Mapping[str, Any]] = {"alpha_convention": AlphaConvention.rslora}
 
     name: str = "rslora"
@@ -160,6 +165,8 @@ class LoraFaMethodConfig(FusableMethodConfig):
 @dataclass(kw_only=True)
 class DoraMethodConfig(LowRankMethodConfig):
     """Direction by LoRA, length of each row by a vector of its own (DoRA, arXiv:2402.09353)."""
+
+    adapts_embeddings: ClassVar[bool] = True
 
     name: str = "dora"
 
@@ -243,6 +250,7 @@ class AdaLoraMethodConfig(LowRankMethodConfig):
 class QloraMethodConfig(LowRankMethodConfig):
     """LoRA beside a base in four bits (QLoRA, arXiv:2305.14314); needs bitsandbytes."""
 
+    adapts_embeddings: ClassVar[bool] = True
     needs_bitsandbytes: ClassVar[bool] = True
 
     name: str = "qlora"
@@ -252,6 +260,7 @@ class QloraMethodConfig(LowRankMethodConfig):
 class LoftqMethodConfig(QloraMethodConfig):
     """QLoRA that starts with what rounding lost (LoftQ, arXiv:2310.08659)."""
 
+    adapts_embeddings: ClassVar[bool] = False
     sets_lora: ClassVar[Mapping[str, Any]] = {"init": LoraInit.by_method}
 
     name: str = "loftq"
@@ -375,6 +384,8 @@ class PrefixLayerMethodConfig(PrefixMethodConfig):
 @dataclass(kw_only=True)
 class LoraPrefixMethodConfig(PrefixMethodConfig, FusableMethodConfig):
     """Trained tokens, and LoRA."""
+
+    adapts_embeddings: ClassVar[bool] = True
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ looked at: its key, its group choices and each value of a sweep, and all faults 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,8 +24,9 @@ from lora_bench.errors import ConfigError, Fault, suggest
 SYNONYMS = {"rank": "r", "learning_rate": "lr", "steps": "max_steps", "target_modules": "roles", "path": "folder"}
 """Words that other tools use for ours; the nearest name by its letters would not find them."""
 
-LISTS = ("placement.layers", "placement.roles")
-"""Keys whose value may be a list; without brackets it would be a sweep."""
+LISTS = ("placement.roles",)
+"""Keys whose value may be a list of words; without brackets it would be a sweep."""
+_NUMBERS = re.compile(r"(\+{0,2}placement\.layers)=(\d+(?:\s*,\s*\d+)+)")
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -96,6 +98,14 @@ def first_value(word: str) -> str:
     (item,) = parse([word])
     is_listed = item.is_sweep_override() and not item.is_interval_sweep()
     return f"{item.key_or_group}={split_values(item)[0]}" if is_listed else word
+
+
+def bracket_layers(words: Sequence[str]) -> list[str]:
+    """The words, with `placement.layers=0,2,5` as the one list that it is, where Hydra would see a sweep.
+
+    Single layers are swept over with `placement.layers=choice(0,2,5)`; other values, `first:4,last:4`, as ever.
+    """
+    return [_NUMBERS.sub(r"\1=[\2]", word) if _NUMBERS.fullmatch(word) else word for word in words]
 
 
 def quote_values(words: Sequence[str]) -> list[str]:

@@ -31,6 +31,7 @@ class RankConfig:
     gate: int | None = None
     down: int | None = None
     unembed: int | None = None
+    embed: int | None = field(default=None, metadata=ADDED_LATER)
 
     def given(self) -> dict[str, int]:
         """Role to rank, for those that are set."""
@@ -43,10 +44,10 @@ class PlacementConfig:
 
     name: str = MISSING
     roles: list[str] = MISSING
-    """Any of q, k, v, o, up, gate, down, and unembed, which is in no layer; roles that the architecture lacks are left
-    out of a named set."""
+    """Any of q, k, v, o, up, gate, down, and embed and unembed, which are in no layer; roles that the architecture
+    lacks are left out of a named set."""
     layers: Any = field(default=ALL_LAYERS, metadata=ADDED_LATER)
-    """`all`, `first:4`, `last:4`, or numbers of layers from 0 on: `[0,2,5]`."""
+    """`all`, `first:4`, `last:4`, or numbers of layers from 0 on: `0,2,5`."""
     rank: RankConfig = field(default_factory=RankConfig, metadata=ADDED_LATER)
     budget: int | None = field(default=None, metadata=ADDED_LATER)
     """Parameters to train beside the task head: `lora.r` becomes the rank that comes closest. Null takes `lora.r`."""
@@ -78,7 +79,7 @@ class PlacementConfig:
         span = _RANGE.fullmatch(self.layers)
         is_empty = span is not None and int(span[2]) < 1
         if is_empty or (span is None and self.layers != ALL_LAYERS and not _LIST.fullmatch(self.layers)):
-            yield Fault("placement.layers", f"'{self.layers}' is not all, first:N, last:N or [0,2,5]")
+            yield Fault("placement.layers", f"'{self.layers}' is not all, first:N, last:N or numbers as in 0,2,5")
         for role, r in self.rank.given().items():
             if r < 1:
                 yield Fault(f"placement.rank.{role}", f"{r} is below 1; leave the role out of placement.roles instead")

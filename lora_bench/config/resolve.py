@@ -234,7 +234,7 @@ def _group_relation_faults(config: RunConfig, group: GroupConfig) -> Iterator[Fa
 
 
 def _role_order(role: str) -> tuple[int, str]:
-    order = ["q", "k", "v", "o", "up", "gate", "down", "unembed"]
+    order = ["q", "k", "v", "o", "up", "gate", "down", "embed", "unembed"]
     return (order.index(role), role) if role in order else (len(order), role)
 
 

@@ -48,7 +48,12 @@ def generate(
     assert split.prompt_lengths is not None, "only generation has prompts"
     eos = tokenizer.eos_token_id
     greedy = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, use_cache=True, eos_token_id=eos, pad_token_id=pad_id
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=eos,
+        pad_token_id=pad_id,
+        decoder_start_token_id=split.start_id,
     )
     rows: dict[int, NDArray[np.int64]] = {}
     for batch in sharing.own(length_batches(split.prompt_lengths[indices], batch_size)):
@@ -58,7 +63,8 @@ def generate(
         with _without_own_settings(net):
             # In step, those whose answers have ended go on for the others.
             output_BT = net.generate(**inputs, generation_config=greedy, synced_gpus=sharing.in_step)
-        new_BT = output_BT[:, inputs["input_ids"].shape[1] :].cpu().numpy()
+        # Before the answer stands its prompt, or the one token that a decoder with an encoder starts with.
+        new_BT = output_BT[:, inputs["input_ids"].shape[1] if split.start_id is None else 1 :].cpu().numpy()
         padding = ((0, 0), (0, max_new_tokens - new_BT.shape[1]))
         rows.update(zip(batch.tolist(), np.pad(new_BT, padding, constant_values=eos), strict=True))
     tokens_IT = sharing.joined(rows, num_items=len(indices)).tolist()

@@ -50,7 +50,8 @@ def response_nll(
     """Negative log-likelihood of each response, its end-of-text token included, and its number of tokens.
 
     Only positions that predict a response go through the vocabulary matrix: padded on the left, they stand at the end
-    of every row. All logits of 64 prompts of 128 tokens would take 1.6 GB at SmolLM2's vocabulary.
+    of every row. All logits of 64 prompts of 128 tokens would take 1.6 GB at SmolLM2's vocabulary. A decoder with an
+    encoder reads nothing but the response.
 
     Returns:
         Nats, shape (items,), and counts, shape (items,), both in the order of the split.
@@ -62,21 +63,24 @@ def response_nll(
         batch = {
             name: tensor.to(device) for name, tensor in collate(split, indices, pad_id=pad_id, side="left").items()
         }
-        mask_BT = batch["attention_mask"]
         keep = int(num_tokens[indices].max())
-        logits_BKV = net(
-            input_ids=batch["input_ids"],
-            attention_mask=mask_BT,
-            # Learnt positions (GPT-2) count from the first token, not from the padding before it.
-            position_ids=(mask_BT.cumsum(-1) - 1).clamp(min=0),
-            # One more: the position before a response predicts its first token.
-            logits_to_keep=keep + 1,
-            use_cache=False,
-        ).logits[:, :-1]
-        labels_BK = batch["labels"][:, -keep:]
+        labels_BK = batch.pop("labels")[:, -keep:]
+        logits_BKV = _response_logits(net, batch, keep=keep)
         is_scored_BK = labels_BK != IGNORED
         nll_N = cross_entropy(logits_BKV[is_scored_BK].float(), labels_BK[is_scored_BK], reduction="none")
         per_item = torch.zeros(labels_BK.shape, dtype=torch.float64)
         per_item[is_scored_BK.cpu()] = nll_N.cpu().double()
         rows.update(zip(indices.tolist(), per_item.sum(-1).numpy(), strict=True))
     return sharing.joined(rows, num_items=len(split)), num_tokens
+
+
+def _response_logits(net: Any, batch: dict[str, torch.Tensor], *, keep: int) -> torch.Tensor:
+    """Of the positions that predict the last `keep` tokens, shape (B, K, V)."""
+    if "decoder_input_ids" in batch:
+        logits_BKV: torch.Tensor = net(**batch, use_cache=False).logits
+        return logits_BKV
+    # Learnt positions (GPT-2) count from the first token, not from the padding before it.
+    positions_BT = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    # One more: the position before a response predicts its first token.
+    logits_BKV = net(**batch, position_ids=positions_BT, logits_to_keep=keep + 1, use_cache=False).logits[:, :-1]
+    return logits_BKV

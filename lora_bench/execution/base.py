@@ -17,6 +17,8 @@ EXIT_TIME = 77
 """The job's time is over and it could not be queued again: the run goes on in another job."""
 EXIT_HELD = 76
 """Another process trains in the directory: neither a death nor a result of this one."""
+EXIT_LOST = 78
+"""Another process of the run's group is gone or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Outcome:
             return self.detail
         if self.exit_code == EXIT_DISK:
             return "the disk took no more"
+        if self.exit_code == EXIT_LOST:
+            return "another process of the group did not answer"
         if self.exit_code == -9:
             return "killed by signal 9 (often the kernel, out of memory)"
         if self.exit_code < 0:

@@ -7,12 +7,14 @@ within torch elastic 2.13 can read the addresses of the dead group.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,15 +25,17 @@ from typing import Any
 from lora_bench.config.processes import GroupConfig
 from lora_bench.config.schema import RunConfig
 from lora_bench.errors import DiskError, ExecutionError, RunInterrupted
-from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_INTERRUPTED, Outcome
+from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, Outcome
 from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
 from lora_bench.training.observer import Observer
 
-EXIT_LOST = 78
-"""Another process of the group is gone or does not answer."""
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that a process is sent when its parent ends."""
 LOOK_S = 0.2
 """Seconds between two looks whether somebody asks the group to stop."""
+YIELD_S = 1.0
+"""Seconds for which a process that lost another one lets torch elastic see that one first, which says more."""
 SHUTDOWN_S = 2
 """Seconds before a process is killed whose group has failed: it waits for one that is gone."""
 
@@ -65,6 +69,16 @@ class Part:
     """A byte that all processes of a machine share: 1 asks them to stop."""
     notes: tuple[str, ...] = ()
     """What earlier groups of this call came to."""
+    starter: int = 0
+    """Process that started the group. Forks of it keep each other's pipes open, so only its number tells its end."""
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody wants the group to stop, or nobody is left to wait for it."""
+        return bool(self.is_asked.value) or self.is_orphan()
+
+    def is_orphan(self) -> bool:
+        """Whether the starter is gone."""
+        return os.getppid() != self.starter
 
 
 def run_group(part: Part, *, stop_requested: Callable[[], bool], node: Node | None = None) -> RunResult | None:
@@ -145,7 +159,9 @@ def _start_group(part: Part, node: Node, attempt: int, stop_requested: Callable[
         signals_to_handle="SIGQUIT",
         shutdown_timeout=SHUTDOWN_S,
     )
-    part = replace(part, meeting_file=None if node.host else place / "processes", is_asked=is_asked)
+    part = replace(
+        part, meeting_file=None if node.host else place / "processes", is_asked=is_asked, starter=os.getpid()
+    )
     watch = threading.Thread(target=_pass_on, args=(is_asked, stop_requested, done := threading.Event()), daemon=True)
     watch.start()
     try:
@@ -169,7 +185,6 @@ def take_part(part: Part) -> int:
     """The body of one process of a group; returns its exit code where all processes end alike, else it ends at once,
     so that torch elastic ends the others, which wait for it."""
     from lora_bench.benchmark import carry_out
-    from lora_bench.execution.local import is_orphan
     from lora_bench.training.backends import make_backend
     from lora_bench.training.backends.group import join_group, leave_group
 
@@ -186,23 +201,32 @@ def take_part(part: Part) -> int:
             backend,
             observer=part.observer,
             command=part.command,
-            stop_requested=lambda: bool(part.is_asked.value) or is_orphan(),
+            stop_requested=part.is_asked_to_stop,
             notes=part.notes,
         )
         leave_group()
         code = EXIT_FAILED if result is not None and result.status == "oom" else 0
     except RunInterrupted:
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
     except DiskError as err:
         print(err, flush=True)
         code = EXIT_DISK
     except Exception as err:
         traceback.print_exc()
         code = _code_of(err)
-    if code:
+    _end_with_starter(part)
+    if code not in (0, EXIT_INTERRUPTED):
         sys.stdout.flush()
+        time.sleep(YIELD_S if code == EXIT_LOST else 0)
         os._exit(code)
     return code
+
+
+def _end_with_starter(part: Part) -> None:
+    """From here on torch elastic waits until the starter has taken the exit code, for ever if that one is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if part.is_orphan():
+        os._exit(EXIT_INTERRUPTED)
 
 
 def _code_of(err: Exception) -> int:

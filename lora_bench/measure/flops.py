@@ -11,23 +11,29 @@ from torch import nn
 from lora_bench.errors import MeasurementError
 from lora_bench.measure.memory import num_values
 
+LOOKUP = ".lora_embedding_A."
+"""What PEFT calls the adapter's table beside one of embeddings."""
+
 
 def matrix_parameters(net: nn.Module, *, per_sequence: Sequence[str] = ()) -> tuple[int, int]:
     """Numbers in weights that take part in a product for every token: (all, trained).
 
-    Embedding look-ups are left out, and so is what stands below a module named in `per_sequence` (poolers, task
-    heads), which acts once on a sequence.
+    Look-ups in embeddings and in the A of their adapters are left out, and so is what stands below a module named in
+    `per_sequence` (poolers, task heads), which acts once on a sequence.
     """
     once = {f".{name}." for name in per_sequence}
     lookups = {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
     products = {
-        id(module.weight)
+        id(parameter)
         for module in net.modules()
-        if not isinstance(module, nn.Embedding) and isinstance(getattr(module, "weight", None), nn.Parameter)
+        if not isinstance(module, nn.Embedding)
+        # Of its own: PEFT's layers show the weight of what they wrap.
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+        if name == "weight"
     }
     total = trained = 0
     for name, parameter in net.named_parameters():
-        if any(part in f".{name}." for part in once):
+        if any(part in f".{name}." for part in once) or LOOKUP in name:
             continue
         # A tied unembedding is a product as well as a look-up.
         if parameter.dim() < 2 or (id(parameter) in lookups and id(parameter) not in products):

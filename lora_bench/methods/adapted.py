@@ -110,7 +110,8 @@ def peft_model(net: nn.Module) -> PeftModel:
 
 def task_words(placed: Placed) -> dict[str, object]:
     """What every configuration of PEFT is told about the task."""
+    language = TaskType.SEQ_2_SEQ_LM if placed.has_encoder else TaskType.CAUSAL_LM
     return {
         "modules_to_save": list(placed.head_modules) or None,
-        "task_type": TaskType.SEQ_CLS if placed.head_modules else TaskType.CAUSAL_LM,
+        "task_type": TaskType.SEQ_CLS if placed.head_modules else language,
     }

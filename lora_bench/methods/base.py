@@ -43,10 +43,14 @@ class Placed:
     """The task head, trained by every method and counted apart; empty for a language model."""
     layers: tuple[Layer, ...] = ()
     """Every layer, from the input on."""
+    has_encoder: bool = False
+    """Whether the network is a decoder with an encoder, which reads the prompt."""
     by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """`target_modules` by what they do in their layer."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Ranks of those whose rank is not `lora.r`."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the result must know about how these were found."""
 
 
 class Method(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
+from peft.tuners.lora import Embedding
 from torch import nn
 
 from lora_bench.config.methods import AlphaConvention, FusableMethodConfig, LoraInit
@@ -81,5 +82,5 @@ def lora_layers(net: nn.Module) -> dict[str, Any]:
     return {
         name.removeprefix(PREFIX): module
         for name, module in net.named_modules()
-        if hasattr(module, "lora_A") and hasattr(module, "base_layer")
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer") and not isinstance(module, Embedding)
     }

@@ -44,6 +44,8 @@ class QloraMethod(LoraMethod):
         base = peft_model(net).get_base_model()
         for name, layer in lora_layers(net).items():
             whole: Any = layer.get_base_layer()
+            if isinstance(whole, nn.Embedding):
+                continue  # It was not packed.
             sum_OI = weight_of(whole).float() + layer.get_delta_weight("default")
             whole.weight.copy_(sum_OI.T if isinstance(whole, Conv1D) else sum_OI)
             base.set_submodule(name, whole)

@@ -19,4 +19,6 @@ def quiet_peft() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="lora with eva initialization", category=UserWarning)
         # VeRA's shared factors come from their seed again.
         warnings.filterwarnings("ignore", message="Specified to not (save|load) vera_A", category=UserWarning)
+        # What we merge ourselves is untied first; the card of an exported folder says so to whoever uses PEFT for it.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a", category=UserWarning)
         yield

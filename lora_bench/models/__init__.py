@@ -8,12 +8,13 @@ from lora_bench.models.catalog import check_weights, read_architecture
 from lora_bench.models.counts import trained_parameters
 from lora_bench.models.digests import weights_digest
 from lora_bench.models.roles import ROLES, roles_of, target_modules
-from lora_bench.models.sizes import adapter_parameters, max_tokens, placement_faults, role_shapes
+from lora_bench.models.sizes import adapter_parameters, decoder_start, max_tokens, placement_faults, role_shapes
 
 __all__ = [
     "ROLES",
     "adapter_parameters",
     "check_weights",
+    "decoder_start",
     "max_tokens",
     "method_faults",
     "placement_faults",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lora_bench.config import methods
 from lora_bench.config.methods import Bias, MethodConfig
@@ -12,15 +12,16 @@ from lora_bench.config.processes import GroupConfig, ZeroConfig
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_biases
-from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults
+from lora_bench.models.roles import EMBED, FAMILIES, OUTSIDE, UNEMBED, family_name, role_faults
 from lora_bench.models.sizes import (
     Architecture,
+    decoder_start,
     max_tokens,
     model_type_of,
     num_layers,
+    outside_shapes,
     placement_faults,
     role_shapes,
-    unembedding_shape,
 )
 
 _NEED_LAYERS = (
@@ -30,6 +31,13 @@ _NEED_LAYERS = (
     methods.QloraMethodConfig,
 )
 """Methods for architectures whose layers are known; full fine-tuning and biases need to know nothing."""
+_NEED_ONE_TEXT: Mapping[type[MethodConfig], str] = {
+    methods.AdapterMethodConfig: "stands after the attention of each layer, of which its decoder has two kinds",
+    methods.PrefixMethodConfig: "puts its tokens before one text, and here encoder and decoder read one each",
+    methods.EvaMethodConfig: "looks at what matrices read at the tokens of one text, and here they read two",
+    methods.QloraMethodConfig: "needs activations that keep their dtype, and T5 gives them that of its weights, bytes",
+}
+"""What keeps methods from a decoder that has an encoder."""
 SHORTEST_TEXT = 4
 """Tokens that have to be left for a text."""
 
@@ -40,6 +48,11 @@ def method_faults(config: RunConfig, architecture: Architecture) -> list[Fault]:
         return list(_faults(config, architecture))
     except ConfigError as err:
         return list(err.faults)
+
+
+def is_known(architecture: Architecture) -> bool:
+    """Whether its roles stand in the table."""
+    return family_name(architecture) in FAMILIES
 
 
 def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
@@ -56,8 +69,8 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
         yield Fault("training.activation_checkpointing", f"{problem}; leave it out")
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
-    is_known = architecture.get("model_type") in FAMILIES
-    if isinstance(method, methods.BitFitMethodConfig) and is_known and not _biases(config, architecture):
+    yield from _encoder_faults(config, architecture)
+    if isinstance(method, methods.BitFitMethodConfig) and is_known(architecture) and not _biases(config, architecture):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
     if isinstance(method, _NEED_LAYERS):
         yield from _layer_faults(method, num_layers(architecture))
@@ -80,30 +93,75 @@ def _group_faults(method: MethodConfig, group: GroupConfig) -> Iterator[Fault]:
         yield Fault("processes", problem)
 
 
+def _encoder_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
+    """What a decoder with an encoder cannot carry."""
+    if decoder_start(architecture) is None:
+        return
+    method = config.method
+    why = next((why for kind, why in _NEED_ONE_TEXT.items() if isinstance(method, kind)), None)
+    if why is not None:
+        works = "full, top_layers, ia3, vera, or one of LoRA without a prefix (lora, dora, pissa, adalora, ...)"
+        yield Fault("method", f"{method.name} {why}; on {model_type_of(architecture)} use {works}")
+    ends = [role for role in OUTSIDE if config.placement is not None and role in config.placement.roles]
+    if ends:
+        problem = "one table serves its encoder, its decoder and the logits; leave it out"
+        yield Fault("placement.roles", f"'{ends[0]}' is no role in {model_type_of(architecture)}: {problem}")
+
+
 def _placement_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:
-    method, depth = config.method, num_layers(architecture)
+    method = config.method
+    if "model_type" in architecture and not is_known(architecture):
+        yield from _unknown_faults(config, placement, architecture)
+        return
+    depth = num_layers(architecture)
     roles = [role for role in placement.roles if role not in placement.rank.given()]
     # A rank above the smaller side of a matrix adds parameters and no freedom: B A has no higher rank.
     faults = placement_faults(architecture, roles=placement.roles, r=None)
     if not faults and roles and config.lora is not None:
-        faults = placement_faults(architecture, roles=roles, r=_start_rank(method, config.lora.r))
+        faults = placement_faults(architecture, roles=roles, r=start_rank(method, config.lora.r))
     is_settled = placement.budget is not None and not any(fault.key.startswith("placement") for fault in faults)
     yield from (_of_budget(fault, placement) for fault in faults) if is_settled else faults
     if placement.highest_layer() > depth:
         yield Fault("placement.layers", f"'{placement.layers}' goes beyond the {depth} layers, 0 to {depth - 1}")
-    if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
-        yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
-    if UNEMBED in placement.roles and config.task.kind is not TaskKind.generation and not faults:
-        yield Fault(
-            "placement.roles", "'unembed' turns activations into words, and this task asks for classes; leave it out"
-        )
-    shapes = {**role_shapes(architecture), UNEMBED: unembedding_shape(architecture)}
+    yield from _one_rank_faults(config, placement)
+    if not faults:
+        yield from _outside_faults(config, placement)
+    shapes = {**role_shapes(architecture), **outside_shapes(architecture, placement.roles)}
     for role, r in placement.rank.given().items():
         side = min(shapes.get(role, (r, r)))
         if r > side:
             yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
     if placement.budget is not None and not faults:
         yield from _budget_faults(config, placement.budget, roles, architecture)
+
+
+def _unknown_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:
+    """Of an architecture whose modules are found by their names, once it is loaded."""
+    unknown = f"the shapes of model_type '{architecture['model_type']}' are not known before it is loaded"
+    yield from _one_rank_faults(config, placement)
+    yield from _outside_faults(config, placement)
+    if placement.budget is not None:
+        yield Fault("placement.budget", f"{unknown}, so no rank can be chosen for it; give lora.r instead")
+
+
+def _one_rank_faults(config: RunConfig, placement: PlacementConfig) -> Iterator[Fault]:
+    method = config.method
+    if placement.rank.given() and (config.lora is None or isinstance(method, methods.AdaLoraMethodConfig)):
+        yield Fault("placement.rank", f"method={method.name} has one rank for all roles; leave placement.rank out")
+
+
+def _outside_faults(config: RunConfig, placement: PlacementConfig) -> Iterator[Fault]:
+    method = config.method
+    if UNEMBED in placement.roles and config.task.kind is not TaskKind.generation:
+        yield Fault(
+            "placement.roles", "'unembed' turns activations into words, and this task asks for classes; leave it out"
+        )
+    elif UNEMBED in placement.roles and isinstance(method, methods.LoftqMethodConfig):
+        problem = "'unembed' stays whole, and method=loftq starts with what rounding lost; use method=qlora"
+        yield Fault("placement.roles", problem)
+    if EMBED in placement.roles and not method.adapts_embeddings:
+        problem = f"'embed' is a table that is looked up, and method={method.name} is made for matrices that multiply"
+        yield Fault("placement.roles", f"{problem}; use method=lora, rslora, dora or qlora, or leave it out")
 
 
 def _budget_faults(config: RunConfig, budget: int, roles: list[str], architecture: Architecture) -> Iterator[Fault]:
@@ -121,7 +179,8 @@ def _of_budget(fault: Fault, placement: PlacementConfig) -> Fault:
     return Fault("placement.budget", f"{placement.budget:,} asks for too high a rank: {fault.problem}")
 
 
-def _start_rank(method: MethodConfig, r: int) -> int:
+def start_rank(method: MethodConfig, r: int) -> int:
+    """The rank that a matrix starts with where `r` is asked for."""
     return method.init_rank(r) if isinstance(method, methods.AdaLoraMethodConfig) else r
 
 
@@ -141,6 +200,10 @@ def _layer_faults(method: MethodConfig, available: int) -> Iterator[Fault]:
 def _bias_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     assert config.lora is not None, "asked for its biases"
     assert config.placement is not None, "what reads lora is placed"
+    if not is_known(architecture):
+        unknown = f"the biases of model_type '{architecture.get('model_type')}' are not known before it is loaded"
+        yield Fault("lora.bias", f"{unknown}; use none, or method=bitfit")
+        return
     if not _biases(config, architecture):
         yield Fault("lora.bias", _no_biases(architecture, f"{config.lora.bias.value} would train none", "none"))
     elif config.lora.bias is Bias.lora_only and not role_biases(architecture, roles := config.placement.roles):

@@ -149,6 +149,12 @@ def check_weights(model: ModelConfig, *, kind: TaskKind | None = None, cache: Pa
 def kind_faults(model: ModelConfig, model_type: str, kind: TaskKind | None) -> list[Fault]:
     """What keeps this architecture from this kind of task."""
     family = FAMILIES.get(model_type)
+    if kind is TaskKind.classification and family is not None and family.has_encoder:
+        problem = (
+            f"'{model.name}' ({model_type}) is an encoder with a decoder, whose classes are texts: write them as "
+            f"responses of a generation task, or use an encoder, for example model=minilm"
+        )
+        return [Fault("model", problem)]
     if kind is not TaskKind.generation or family is None or not family.is_encoder:
         return []
     decoders = ", ".join(sorted(name for name, other in FAMILIES.items() if not other.is_encoder))

@@ -9,17 +9,18 @@ from lora_bench.config import methods
 from lora_bench.config.methods import Bias
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models.roles import UNEMBED, roles_of
+from lora_bench.models.roles import ATTENTION, UNEMBED, roles_of
 from lora_bench.models.sizes import (
     Architecture,
+    cross_layers,
     hidden_size,
     model_type_of,
     num_layers,
+    num_matrices,
+    outside_shapes,
     role_shapes,
-    unembedding_shape,
 )
 
-_ATTENTION = ("q", "k", "v", "o")
 _MLP = ("up", "gate", "down")
 
 
@@ -36,17 +37,19 @@ class _Smaller:
     has_norm_bias: bool = False
     extra: Callable[[Architecture], int] = lambda architecture: 0
     """Square matrices of a layer that have a bias and no role."""
+    first: Callable[[Architecture], int] = lambda architecture: 0
+    """Numbers that the first layer of encoder and decoder has more than the others."""
     outside: Callable[[Architecture, TaskKind], int] = lambda architecture, kind: 0
     """Biases outside of layers, the task head's left out."""
 
 
 def _always(architecture: Architecture) -> tuple[str, ...]:
-    return _ATTENTION + _MLP
+    return ATTENTION + _MLP
 
 
 def _by_flags(architecture: Architecture) -> tuple[str, ...]:
     """As Llama's configuration says; both are off unless given."""
-    attention = _ATTENTION if architecture.get("attention_bias") else ()
+    attention = ATTENTION if architecture.get("attention_bias") else ()
     return attention + (_MLP if architecture.get("mlp_bias") else ())
 
 
@@ -78,6 +81,11 @@ def _of_phi(architecture: Architecture, kind: TaskKind) -> int:
     return hidden_size(architecture) + (int(architecture["vocab_size"]) if kind is TaskKind.generation else 0)
 
 
+def _position_buckets(architecture: Architecture) -> int:
+    """T5's biases of relative positions, which no layer after the first has; its embeddings of them are no biases."""
+    return int(architecture.get("relative_attention_num_buckets", 32) * architecture["num_heads"])
+
+
 _SMALLER: Mapping[str, _Smaller] = {
     "bert": _Smaller(_always, has_norm_bias=True, outside=_of_bert),
     "roberta": _Smaller(_always, has_norm_bias=True, outside=_one_norm),
@@ -89,6 +97,7 @@ _SMALLER: Mapping[str, _Smaller] = {
     "opt": _Smaller(lambda a: _always(a) if a.get("enable_bias", True) else (), has_norm_bias=True, outside=_one_norm),
     "phi": _Smaller(_always, norms=1, has_norm_bias=True, outside=_of_phi),
     "phi3": _Smaller(lambda a: ()),
+    **dict.fromkeys(("t5", "t5_gated"), _Smaller(lambda a: (), first=_position_buckets)),
     "llama": _Smaller(_by_flags),
     "mistral": _Smaller(lambda a: ()),
     "qwen2": _Smaller(lambda a: ("q", "k", "v")),
@@ -113,13 +122,15 @@ def role_biases(architecture: Architecture, roles: tuple[str, ...] | list[str]) 
     return sum(shapes[role][1] for role in set(roles) & set(shapes) if role in biased)
 
 
-def layer_parameters(architecture: Architecture) -> int:
-    """All weights of one layer: 12 d^2 + 13 d in GPT-2."""
+def layer_parameters(architecture: Architecture, layer: int) -> int:
+    """All weights of the layer with this number: 12 d^2 + 13 d in GPT-2."""
     smaller, shapes = _SMALLER[model_type_of(architecture)], role_shapes(architecture)
-    hidden = hidden_size(architecture)
-    matrices = sum(inputs * outputs for inputs, outputs in shapes.values())
+    hidden, cross = hidden_size(architecture), cross_layers(architecture)
+    matrices = sum(i * o * num_matrices(architecture, role, [layer]) for role, (i, o) in shapes.items())
     matrices += smaller.extra(architecture) * (hidden + 1) * hidden
-    norms = smaller.norms * hidden * (2 if smaller.has_norm_bias else 1)
+    # A layer that attends to an encoder has a norm before that.
+    norms = (smaller.norms + (layer in cross)) * hidden * (2 if smaller.has_norm_bias else 1)
+    norms += smaller.first(architecture) if layer in (0, *cross[:1]) else 0
     head_dim = shapes["q"][1] // int(architecture.get("num_attention_heads", 1))
     return matrices + role_biases(architecture, list(shapes)) + norms + smaller.head_norms * head_dim
 
@@ -146,10 +157,12 @@ def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
     if isinstance(method, methods.BitFitMethodConfig):
         return bias_parameters(architecture, config.task.kind)
     if isinstance(method, methods.TopLayersMethodConfig):
-        return method.num_layers * layer_parameters(architecture)
+        depth = num_layers(architecture)
+        return sum(layer_parameters(architecture, layer) for layer in range(depth)[depth - method.num_layers :])
     if isinstance(method, methods.Ia3MethodConfig):
-        shapes = role_shapes(architecture)
-        return num_layers(architecture) * (shapes["k"][1] + shapes["v"][1] + shapes["down"][0])
+        shapes, layers = role_shapes(architecture), range(num_layers(architecture))
+        scaled = {"k": shapes["k"][1], "v": shapes["v"][1], "down": shapes["down"][0]}
+        return sum(count * num_matrices(architecture, role, layers) for role, count in scaled.items())
     if isinstance(method, methods.VeraMethodConfig):
         return _over_places(config, architecture, lambda shape, r: r + shape[1], r=method.r)
     if isinstance(method, methods.AdapterMethodConfig):
@@ -190,7 +203,7 @@ def _low_rank(config: RunConfig, architecture: Architecture) -> int:
         count += depth * role_biases(architecture, config.placement.roles)
         # Phi's is the one unembedding with a bias.
         has_bias = UNEMBED in config.placement.roles and model_type_of(architecture) == "phi"
-        count += unembedding_shape(architecture)[1] if has_bias else 0
+        count += outside_shapes(architecture, [UNEMBED])[UNEMBED][1] if has_bias else 0
     return count
 
 
@@ -201,6 +214,11 @@ def _over_places(
     placement = config.placement
     assert placement is not None, "only placed methods are counted so"
     shapes, own = role_shapes(architecture), placement.rank.given()
-    per_layer = sum(count(shapes[role], own.get(role, r)) for role in set(placement.roles) & set(shapes))
-    outside = count(unembedding_shape(architecture), own.get(UNEMBED, r)) if UNEMBED in placement.roles else 0
-    return len(placement.chosen_layers(num_layers(architecture))) * per_layer + outside
+    layers = placement.chosen_layers(num_layers(architecture))
+    inside = sum(
+        count(shapes[role], own.get(role, r)) * num_matrices(architecture, role, layers)
+        for role in set(placement.roles) & set(shapes)
+    )
+    ends = outside_shapes(architecture, placement.roles)
+    outside = sum(count(shape, own.get(role, r)) for role, shape in ends.items())
+    return inside + outside

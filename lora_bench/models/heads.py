@@ -37,9 +37,12 @@ def draw_head(net: PreTrainedModel, seed: int) -> None:
     In fp32 and from a generator of its own: the values follow from the seed and the shapes alone, for every
     method and dtype.
     """
+    names = head_parameter_names(net)
+    if not names:
+        return
     std = float(getattr(net.config, "initializer_range", None) or net.config.init_std)
     generator = torch.Generator().manual_seed(seed)
-    for name in head_parameter_names(net):
+    for name in names:
         parameter = net.get_parameter(name)
         with torch.no_grad():
             if parameter.ndim > 1:

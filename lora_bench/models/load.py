@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -33,13 +34,15 @@ from lora_bench.models.convert import converted_tokenizer, converted_weights
 from lora_bench.models.digests import weights_digest
 from lora_bench.models.heads import draw_head, head_modules, head_parameter_names
 from lora_bench.models.quiet import quiet
+from lora_bench.models.sizes import decoder_start
 
-__all__ = ["head_modules", "head_parameter_names", "load_model", "load_tokenizer", "weights_digest"]
+__all__ = ["auto_class", "head_modules", "head_parameter_names", "load_model", "load_tokenizer", "weights_digest"]
 
 BASE_SEED = 0
 """Random bases are the same for every seed of a run, as a pretrained file would be."""
 _OTHER_HEADS = re.compile(
-    r"(\w+\.)?(lm_head|embed_out|cls|classifier|score|pooler|lm_predictions|mask_predictions|qa_outputs)\."
+    r"(\w+\.)?(lm_head|embed_out|cls|classifier|score|pooler|lm_predictions|mask_predictions|qa_outputs|"
+    r"vocab_transform|vocab_layer_norm|vocab_projector|discriminator_predictions|generator_predictions)\."
 )
 """Weights of a checkpoint that another task's network may leave out. `pooler` belongs to BERT's base, but where
 the network at hand has no pooler nothing reads it."""
@@ -212,7 +215,14 @@ def _auto(model: ModelConfig, config: PretrainedConfig, kind: TaskKind) -> Any:
     faults = kind_faults(model, config.model_type, kind)
     if faults:
         raise ModelError(faults[0].problem)
-    return AutoModelForCausalLM if kind is TaskKind.generation else AutoModelForSequenceClassification
+    return auto_class(kind, has_encoder=decoder_start(config.to_dict()) is not None)
+
+
+def auto_class(kind: TaskKind, *, has_encoder: bool) -> Any:
+    """The class of transformers that loads weights with this head."""
+    if kind is TaskKind.classification:
+        return AutoModelForSequenceClassification
+    return AutoModelForSeq2SeqLM if has_encoder else AutoModelForCausalLM
 
 
 def _weights_folder(model: ModelConfig, cache: Path) -> Path:

@@ -6,14 +6,17 @@ relative to a layer and are matched against whole module names, because suffixes
 
 Some architectures keep several roles in one matrix. Their paths name the children that
 `split.split_fused` makes of it: `attn.c_attn` of GPT-2 becomes `attn.c_attn.q`, `.k` and `.v`.
+
+Where an encoder has a decoder (T5), layers are numbered through, the encoder's first, and a role in a layer of the
+decoder is both that of its own attention and that of its attention to the encoder.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_bench.errors import ConfigError, Fault, ModelError, suggest
 
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ROLES = ("q", "k", "v", "o", "up", "gate", "down")
-UNEMBED = "unembed"
-"""The role outside of layers: the matrix that turns the last activation of a language model into logits."""
+ATTENTION = ROLES[:4]
+EMBED, UNEMBED = "embed", "unembed"
+OUTSIDE = (EMBED, UNEMBED)
+"""The roles outside of layers: the table of token embeddings, and the matrix that turns the last activation of a
+language model into logits."""
 SETS = ("qv", "attention", "mlp", "all")
 
 
@@ -44,6 +50,8 @@ class Family:
     """Name of the list of layers."""
     paths: Mapping[str, str]
     """Role to module, relative to a layer."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Role to a second module that has it, in layers of a decoder that has an encoder."""
     fused: Mapping[str, Fused] = field(default_factory=dict)
     """Modules that hold several roles, relative to a layer."""
     last_norm: str | None = None
@@ -53,6 +61,15 @@ class Family:
     has_sdpa: bool = True
     """Whether transformers offers `attention: sdpa` for it."""
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether it is a decoder with an encoder: one reads the prompt, the other the response."""
+        return bool(self.more)
+
+    def paths_of(self, role: str) -> tuple[str, ...]:
+        """Every path with this role; none where the family lacks it."""
+        return tuple(paths[role] for paths in (self.paths, self.more) if role in paths)
+
     def find(
         self, names: Iterable[str], paths: Iterable[str], layers: Iterable[int] | None = None
     ) -> list[tuple[str, str]]:
@@ -60,14 +77,12 @@ class Family:
 
         `layers` are the numbers of those that count; None counts all.
         """
-        wanted, numbers = set(paths), None if layers is None else set(layers)
-        pattern = re.compile(rf"(?:.*\.)?{re.escape(self.layers)}\.(\d+)\.(.+)")
-        matches = ((name, pattern.fullmatch(name)) for name in names)
-        return [
-            (name, match[2])
-            for name, match in matches
-            if match and match[2] in wanted and (numbers is None or int(match[1]) in numbers)
-        ]
+        wanted = set(paths)
+        pattern = re.compile(rf"((?:.*\.)?{re.escape(self.layers)}\.\d+)\.(.+)")
+        matches = [(name, match) for name in names if (match := pattern.fullmatch(name))]
+        every = dict.fromkeys(match[1] for _, match in matches)
+        chosen = every if layers is None else {layer for number, layer in enumerate(every) if number in set(layers)}
+        return [(name, match[2]) for name, match in matches if match[2] in wanted and match[1] in chosen]
 
 
 _LLAMA = Family(
@@ -95,6 +110,17 @@ _BERT = Family(
     last_norm="output.LayerNorm",
     is_encoder=True,
 )
+
+_T5_PATHS = {
+    **{role: f"layer.0.SelfAttention.{role}" for role in ("q", "k", "v", "o")},
+    "up": "layer.1.DenseReluDense.wi",
+    "down": "layer.1.DenseReluDense.wo",
+}
+_T5_MORE = {
+    **{role: f"layer.1.EncDecAttention.{role}" for role in ("q", "k", "v", "o")},
+    "up": "layer.2.DenseReluDense.wi",
+    "down": "layer.2.DenseReluDense.wo",
+}
 
 FAMILIES: Mapping[str, Family] = {
     "bert": _BERT,
@@ -170,13 +196,31 @@ FAMILIES: Mapping[str, Family] = {
             "down": "fc2",
         },
     ),
+    "t5": Family("block", _T5_PATHS, more=_T5_MORE),
+    "t5_gated": Family(
+        "block",
+        {**_T5_PATHS, "gate": "layer.1.DenseReluDense.wi_0", "up": "layer.1.DenseReluDense.wi_1"},
+        more={**_T5_MORE, "gate": "layer.2.DenseReluDense.wi_0", "up": "layer.2.DenseReluDense.wi_1"},
+    ),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA),
 }
-"""By `model_type`; the module names of transformers 5."""
+"""By `family_name`; the module names of transformers 5."""
+
+
+def family_name(architecture: Mapping[str, Any]) -> str:
+    """What an architecture is called in the table: its `model_type`, or `t5_gated` for T5 1.1 and what it became."""
+    model_type = str(architecture.get("model_type"))
+    is_gated = model_type == "t5" and str(architecture.get("feed_forward_proj")).startswith("gated")
+    return "t5_gated" if is_gated else model_type
+
+
+def family_of(net: PreTrainedModel) -> str:
+    """The same of a network."""
+    return family_name(net.config.to_dict())
 
 
 def roles_of(model_type: str) -> tuple[str, ...]:
-    """The roles that this architecture has, in the order of `ROLES`; none for an unknown one."""
+    """The roles that a family has, in the order of `ROLES`; none for an unknown one."""
     family = FAMILIES.get(model_type)
     return tuple(role for role in ROLES if family and role in family.paths)
 
@@ -192,7 +236,7 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
         return [
             Fault("placement.roles", f"nothing is known about the roles of model_type '{model_type}'; known: {known}")
         ]
-    unknown = [role for role in roles if role not in (*ROLES, UNEMBED)]
+    unknown = [role for role in roles if role not in (*ROLES, *OUTSIDE)]
     if unknown:
         return [Fault("placement.roles", _explain_unknown(role)) for role in unknown]
     present = roles_of(model_type)
@@ -200,7 +244,7 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
         return [
             Fault("placement.roles", f"{model_type} is an encoder and has no unembedding; it has {', '.join(present)}")
         ]
-    if not set(roles) & {*present, UNEMBED}:
+    if not set(roles) & {*present, *OUTSIDE}:
         given = f"[{', '.join(roles)}]"
         return [Fault("placement.roles", f"{given} matches nothing in {model_type}; it has {', '.join(present)}")]
     return []
@@ -209,7 +253,7 @@ def role_faults(model_type: str, roles: Sequence[str]) -> list[Fault]:
 def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
     """Full names of the modules that hold these roles in these layers (None: all), in the order of the network.
 
-    The unembedding is in no layer and comes last.
+    The embeddings are in no layer and come first, the unembedding last.
 
     Called after `split.split_fused` and before adapters are put on.
 
@@ -217,22 +261,31 @@ def target_modules(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[
         ConfigError: If a role is unknown or nothing matches; lists what exists.
         ModelError: If a role lies in a matrix that was not split.
     """
-    model_type = str(net.config.model_type)
+    model_type = family_of(net)
     faults = role_faults(model_type, roles)
     if faults:
         raise ConfigError(faults)
     family = FAMILIES[model_type]
     names = [name for name, _ in net.named_modules()]
-    wanted = [family.paths[role] for role in roles if role in family.paths]
-    found = family.find(names, wanted, layers)
-    absent = sorted(set(wanted) - {path for _, path in found})
+    wanted = {role: family.paths_of(role) for role in roles if role in family.paths}
+    found = family.find(names, {path for paths in wanted.values() for path in paths}, layers)
+    present = {path for _, path in found}
+    absent = sorted(paths[0] for paths in wanted.values() if not present.intersection(paths))
     if absent:
         raise ModelError(
             f"{type(net).__name__}: no module of its layers is called {', '.join(absent)}; "
             f"split_fused(net, roles) comes before target_modules, and adapters come after it"
         )
-    last = [name for name, module in net.named_modules() if module is net.get_output_embeddings()]
-    return [name for name, _ in found] + (last if UNEMBED in roles else [])
+    first, last = ([name] if (name := outside_modules(net, roles).get(role)) else [] for role in OUTSIDE)
+    return [*first, *(name for name, _ in found), *last]
+
+
+def outside_modules(net: PreTrainedModel, roles: Sequence[str]) -> dict[str, str]:
+    """Full names of those roles that are outside of layers, where the network has them."""
+    ends = {EMBED: net.get_input_embeddings(), UNEMBED: net.get_output_embeddings()}
+    return {
+        role: name for role in OUTSIDE if role in roles for name, module in net.named_modules() if module is ends[role]
+    }
 
 
 def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
@@ -240,25 +293,35 @@ def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
 
     Empty for an architecture whose layers are not known.
     """
-    family = FAMILIES.get(str(net.config.model_type))
+    family = FAMILIES.get(family_of(net))
     if family is None:
         return []
     pattern = re.compile(rf"(?:.*\.)?{re.escape(family.layers)}\.\d+")
-    names = [name for name, _ in net.named_modules() if pattern.fullmatch(name)]
+    modules = [name for name, _ in net.named_modules()]
     last_norm = f".{family.last_norm}" if family.last_norm else None
     return [
-        (name, f"{name}.{family.paths['o']}", f"{name}.{family.paths['down']}", last_norm and name + last_norm)
-        for name in names
+        (
+            name,
+            *(_last_in(name, family.paths_of(role), modules) for role in ("o", "down")),
+            last_norm and name + last_norm,
+        )
+        for name in modules
+        if pattern.fullmatch(name)
     ]
+
+
+def _last_in(layer: str, paths: Sequence[str], modules: Collection[str]) -> str:
+    """Of the modules with a role in a layer, the one that comes last."""
+    return [name for path in paths if (name := f"{layer}.{path}") in modules][-1]
 
 
 def _explain_unknown(role: str) -> str:
     if role in SETS:
         return f"'{role}' is a set, not a role; write placement={role}"
     # Module names such as q_proj, query or value are too far from one letter for `suggest`.
-    near = suggest(role, (*ROLES, UNEMBED)) or (
+    near = suggest(role, (*ROLES, *OUTSIDE)) or (
         f" (did you mean '{role[0]}'?)" if role[:1] in ("q", "k", "v", "o") else ""
     )
     return (
-        f"'{role}' is not a role{near}; roles are {', '.join((*ROLES, UNEMBED))}, sets are placement={'|'.join(SETS)}"
+        f"'{role}' is not a role{near}; roles are {', '.join((*ROLES, *OUTSIDE))}, sets are placement={'|'.join(SETS)}"
     )

@@ -6,12 +6,12 @@ An `architecture` is the content of a `config.json` of transformers, or the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lora_bench.errors import ConfigError, Fault
-from lora_bench.models.roles import FAMILIES, UNEMBED, role_faults, roles_of
+from lora_bench.models.roles import ATTENTION, EMBED, FAMILIES, OUTSIDE, UNEMBED, family_name, role_faults, roles_of
 
 Architecture = Mapping[str, Any]
 
@@ -27,14 +27,18 @@ class _Keys:
     kv_heads: str = "num_key_value_heads"
     head_dim: str = "head_dim"
     positions: str = "max_position_embeddings"
+    embedding: str = "embedding_size"
 
 
 _KEYS: Mapping[str, _Keys] = {
     "gpt2": _Keys(hidden="n_embd", heads="n_head", layers="n_layer", inner="n_inner", positions="n_positions"),
-    "opt": _Keys(inner="ffn_dim"),
+    **dict.fromkeys(
+        ("t5", "t5_gated"), _Keys("d_model", heads="num_heads", layers="num_layers", inner="d_ff", head_dim="d_kv")
+    ),
+    "opt": _Keys(inner="ffn_dim", embedding="word_embed_proj_dim"),
     "deberta-v2": _Keys(head_dim="attention_head_size"),
 }
-_HEAD_DIMS = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
+_HEAD_DIMS = {"t5": 64, "t5_gated": 64, "qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
 """Defaults of the configuration classes in transformers 5 where these are not hidden size / heads."""
 _RESERVED_POSITIONS = {"roberta": 2}
 """RoBERTa counts positions from pad_token_id + 1, so that 514 embeddings serve 512 tokens."""
@@ -67,13 +71,50 @@ def role_shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
     return {role: shapes[role] for role in roles_of(model_type)}
 
 
-def unembedding_shape(architecture: Architecture) -> tuple[int, int]:
-    """In and out features of the matrix that gives logits."""
-    return hidden_size(architecture), _number(architecture, "vocab_size")
+def outside_shapes(architecture: Architecture, roles: Collection[str]) -> dict[str, tuple[int, int]]:
+    """In and out features of those roles that are outside of layers; embeddings have `vocab_size` inputs.
+
+    Their width is the hidden size, less in some sizes of OPT and DeBERTa, which project it.
+    """
+    if not set(roles) & set(OUTSIDE):
+        return {}
+    keys = _KEYS.get(model_type_of(architecture), _Keys())
+    vocabulary = _number(architecture, "vocab_size")
+    width = _number(architecture, keys.embedding, default=hidden_size(architecture))
+    shapes = {EMBED: (vocabulary, width), UNEMBED: (width, vocabulary)}
+    return {role: shape for role, shape in shapes.items() if role in roles}
 
 
 def num_layers(architecture: Architecture) -> int:
-    """Number of layers that carry roles."""
+    """Number of layers that carry roles, those of encoder and decoder together."""
+    return _num_first_layers(architecture) + len(cross_layers(architecture))
+
+
+def cross_layers(architecture: Architecture) -> range:
+    """Numbers of the layers that attend to an encoder too: those of its decoder, after its own; empty without one."""
+    if not FAMILIES[model_type_of(architecture)].has_encoder:
+        return range(0)
+    start = _num_first_layers(architecture)
+    return range(start, start + _number(architecture, "num_decoder_layers", default=start))
+
+
+def num_matrices(architecture: Architecture, role: str, layers: Collection[int]) -> int:
+    """How many matrices these layers have with this role: two of attention where they attend to an encoder as well."""
+    twice = set(layers) & set(cross_layers(architecture)) if role in ATTENTION else ()
+    return len(layers) + len(twice)
+
+
+def decoder_start(architecture: Architecture) -> int | None:
+    """The token that a decoder with an encoder starts a response with; None where one network reads all."""
+    family = FAMILIES.get(family_name(architecture))
+    if family is None or not family.has_encoder:
+        return None
+    start = architecture.get("decoder_start_token_id")
+    # As transformers 5 does for T5 configurations that do not say it.
+    return int(architecture.get("pad_token_id") or 0) if start is None else int(start)
+
+
+def _num_first_layers(architecture: Architecture) -> int:
     return _number(architecture, _KEYS.get(model_type_of(architecture), _Keys()).layers)
 
 
@@ -90,14 +131,14 @@ def max_tokens(architecture: Architecture) -> int | None:
 
 
 def adapter_parameters(architecture: Architecture, roles: Sequence[str], r: int) -> int:
-    """Parameters of low-rank adapters of rank `r` on these roles in every layer, and on the unembedding if it is named.
+    """Parameters of low-rank adapters of rank `r` on these roles: in every layer, and once for roles outside of layers.
 
     Each adapted matrix gets A (r, in) and B (out, r): r * (in + out) parameters (LoRA, arXiv:2106.09685, 4.2).
     """
-    shapes = role_shapes(architecture)
-    per_layer = sum(r * sum(shapes[role]) for role in set(roles) & set(shapes))
-    outside = r * sum(unembedding_shape(architecture)) if UNEMBED in roles else 0
-    return num_layers(architecture) * per_layer + outside
+    shapes, layers = role_shapes(architecture), range(num_layers(architecture))
+    inside = sum(r * sum(shapes[role]) * num_matrices(architecture, role, layers) for role in set(roles) & set(shapes))
+    outside = sum(r * sum(shape) for shape in outside_shapes(architecture, roles).values())
+    return inside + outside
 
 
 def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int | None) -> list[Fault]:
@@ -109,8 +150,7 @@ def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int
     faults = role_faults(model_type_of(architecture), roles)
     if faults or r is None:
         return faults
-    if UNEMBED in roles:
-        shapes |= {UNEMBED: unembedding_shape(architecture)}
+    shapes |= outside_shapes(architecture, roles)
     side, role = min((min(shapes[role]), role) for role in roles if role in shapes)
     if r > side:
         return [
@@ -120,16 +160,16 @@ def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int
 
 
 def model_type_of(architecture: Architecture) -> str:
-    """The `model_type`, known to be in the table of roles.
+    """The name in the table of roles, which is the `model_type` but for T5 with gates.
 
     Raises:
         ConfigError: If it is missing or unknown.
     """
     model_type = architecture.get("model_type")
-    if model_type not in FAMILIES:
+    if family_name(architecture) not in FAMILIES:
         given = "missing" if model_type is None else f"'{model_type}' is not known"
         raise ConfigError([Fault("model.architecture.model_type", f"{given}; known: {', '.join(sorted(FAMILIES))}")])
-    return str(model_type)
+    return family_name(architecture)
 
 
 def _number(architecture: Architecture, key: str, *, default: int | None = None) -> int:

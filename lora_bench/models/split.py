@@ -18,7 +18,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_bench.errors import ModelError
-from lora_bench.models.roles import FAMILIES
+from lora_bench.models.roles import FAMILIES, family_of
 from lora_bench.models.sizes import role_shapes
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def split_fused(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int
     Called before adapters are put on. Matrices that hold none of the roles stay as they are, and so does a
     network without fused matrices. The number of parameters does not change.
     """
-    family = FAMILIES.get(net.config.model_type)
+    family = FAMILIES.get(family_of(net))
     if family is None:
         return []
     needed = {path: fused for path, fused in family.fused.items() if set(fused.roles) & set(roles)}

@@ -1,6 +1,6 @@
 """From items of an encoded split to the tensors of one forward pass.
 
-Axes: B batch, T tokens.
+Axes: B batch, T tokens, R tokens of a response.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def collate(
 
     Returns:
         `input_ids` and `attention_mask`, int64, shape (B, T); `labels`, int64, shape (B,) for classification, and
-        (B, T) with -100 on prompt and padding for generation.
+        (B, T) with -100 on prompt and padding for generation. Where an encoder reads the prompt, these hold the prompt
+        alone, and `decoder_input_ids` and `labels`, shape (B, R), the response: a position and what it predicts.
     """
+    if split.start_id is not None:
+        return _collate_pairs(split, indices, pad_id=pad_id, start_id=split.start_id)
     starts, lengths = split.offsets[indices], split.lengths[indices]
     ids_BT, position_BT = _gather(split.tokens, starts, lengths, pad_id=pad_id, side=side)
     is_token_BT = position_BT >= 0
@@ -46,13 +49,33 @@ def collate(
 def collate_prompts(split: EncodedSplit, indices: NDArray[np.int64], *, pad_id: int) -> dict[str, torch.Tensor]:
     """The prompts alone, padded on the left, so that what is generated follows each of them directly.
 
+    An encoder's are padded on the right, as in training.
+
     Returns:
         `input_ids` and `attention_mask`, int64, shape (B, T).
     """
     assert split.prompt_lengths is not None, "only generation has prompts"
     lengths = split.prompt_lengths[indices]
-    ids_BT, position_BT = _gather(split.tokens, split.offsets[indices], lengths, pad_id=pad_id, side="left")
+    side = "left" if split.start_id is None else "right"
+    ids_BT, position_BT = _gather(split.tokens, split.offsets[indices], lengths, pad_id=pad_id, side=side)
     return _tensors(input_ids=ids_BT, attention_mask=position_BT >= 0)
+
+
+def _collate_pairs(
+    split: EncodedSplit, indices: NDArray[np.int64], *, pad_id: int, start_id: int
+) -> dict[str, torch.Tensor]:
+    assert split.prompt_lengths is not None, "a response has a prompt"
+    starts, prompts = split.offsets[indices], split.prompt_lengths[indices]
+    ids_BT, position_BT = _gather(split.tokens, starts, prompts, pad_id=pad_id, side="right")
+    responses = split.lengths[indices] - prompts
+    response_BR, place_BR = _gather(split.tokens, starts + prompts, responses, pad_id=pad_id, side="right")
+    before_BR = np.concatenate([np.full((len(indices), 1), start_id), response_BR[:, :-1]], axis=1)
+    return _tensors(
+        input_ids=ids_BT,
+        attention_mask=position_BT >= 0,
+        decoder_input_ids=before_BR,
+        labels=np.where(place_BR >= 0, response_BR, IGNORED),
+    )
 
 
 def _gather(

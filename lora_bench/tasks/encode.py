@@ -53,6 +53,8 @@ class EncodedSplit:
     """Items that were longer."""
     num_cut_responses: int
     """Items of those whose response lost its end."""
+    start_id: int | None = None
+    """Token before the response where a decoder of its own reads it, and an encoder the prompt; else None."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -66,6 +68,14 @@ class EncodedSplit:
     def num_tokens(self) -> int:
         """Tokens of all items, special tokens counted."""
         return len(self.tokens)
+
+    @property
+    def padded_apart(self) -> tuple[NDArray[np.int64], ...]:
+        """Lengths of the texts that a batch pads each to its longest, shape (items,) each: prompt and response apart
+        where two networks read them, else the whole item."""
+        if self.start_id is None or self.prompt_lengths is None:
+            return (self.lengths,)
+        return self.prompt_lengths, self.lengths - self.prompt_lengths
 
     def cut_note(self, name: str) -> str | None:
         """What a reader of the results must know about cut items; None if there are none."""
@@ -87,7 +97,13 @@ class _Tokens:
 
 
 def encode(
-    examples: Sequence[Example], tokenizer: Any, *, kind: TaskKind, max_length: int, cache: Path | None
+    examples: Sequence[Example],
+    tokenizer: Any,
+    *,
+    kind: TaskKind,
+    max_length: int,
+    cache: Path | None,
+    start_id: int | None = None,
 ) -> EncodedSplit:
     """Token ids of a split, from the cache if the same texts were encoded before in the same way.
 
@@ -97,6 +113,7 @@ def encode(
         kind: Which of the two patterns.
         max_length: Longest item in tokens; the caller sees to it that the model can take that.
         cache: Folder for token files; None keeps nothing. A damaged file is made anew.
+        start_id: Of a model whose decoder reads the response and whose encoder reads the prompt (`decoder_start`).
 
     Raises:
         DataError: If the cache cannot be written, or a generation task meets a tokenizer without end-of-text token.
@@ -124,6 +141,7 @@ def encode(
         max_length=max_length,
         num_cut=int(found.num_cut[0]),
         num_cut_responses=int(found.num_cut[1]),
+        start_id=start_id if is_generation else None,
     )
 
 

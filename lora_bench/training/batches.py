@@ -6,6 +6,8 @@ looked up without walking through those before it, so that a resume needs no rep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +22,16 @@ class BatchPlan:
     length, cut into batches, and the batches are shuffled. Every batch is full, every item comes once per epoch.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int,
+        padded_apart: Sequence[NDArray[np.int64]] | None = None,
+    ) -> None:
         self._lengths = lengths
+        self._padded_apart = [lengths] if padded_apart is None else padded_apart
         self._batch_size = batch_size
         self._seed = seed
         self._epochs: dict[int, NDArray[np.int64]] = {}
@@ -35,8 +45,8 @@ class BatchPlan:
         return self._chunks[chunk][position]
 
     def padded_tokens(self, step: int) -> int:
-        """Tokens of a step's batch when padded to its longest item."""
-        return int(self._lengths[self.batch(step)].max()) * self._batch_size
+        """Tokens of a step's batch when padded to its longest item, prompts and responses apart where they are."""
+        return sum(int(lengths[self.batch(step)].max()) for lengths in self._padded_apart) * self._batch_size
 
     def _make_chunk(self, chunk: int) -> list[NDArray[np.int64]]:
         size = CHUNK_BATCHES * self._batch_size

@@ -92,7 +92,12 @@ class Loop:
     def __init__(self, job: TrainingJob, backend: Backend) -> None:
         self._job = job
         self._backend = backend
-        self._plan = BatchPlan(job.split.lengths, batch_size=job.training.batch_size, seed=job.seed)
+        self._plan = BatchPlan(
+            job.split.lengths,
+            batch_size=job.training.batch_size,
+            seed=job.seed,
+            padded_apart=job.split.padded_apart,
+        )
         factors = [job.method.lr_factor(name) for name, p in job.net.named_parameters() if p.requires_grad]
         self._net = backend.prepare(job.net, job.training, factors)
         self._memory_step = self._largest_step()
@@ -210,7 +215,12 @@ class Loop:
         seconds = time.perf_counter() - start
         progress = self.progress
         progress.train_s += seconds
-        progress.padded_tokens += sum(batch["input_ids"].numel() for batch in micro_batches)
+        progress.padded_tokens += sum(
+            batch[name].numel()
+            for batch in micro_batches
+            for name in ("input_ids", "decoder_input_ids")
+            if name in batch
+        )
         if is_memory_step:
             progress.untimed_steps.append(step)
         progress.step_s.append(seconds)

@@ -11,18 +11,22 @@ from lora_bench.tasks.collate import IGNORED
 
 def summed_loss(net: nn.Module, batch: dict[str, Tensor], kind: TaskKind) -> Tensor:
     """Cross-entropy in fp32, summed over items (classification) or over response tokens (generation)."""
-    logits = net(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    labels = batch["labels"]
+    logits = net(**{name: value for name, value in batch.items() if name != "labels"}).logits
     if kind is TaskKind.classification:
-        return F.cross_entropy(logits.float(), labels, reduction="sum")
-    # Position t predicts token t + 1. Only positions with a target are cast up: the vocabulary is wide.
-    targets = labels[:, 1:]
+        return F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
+    # Only positions with a target are cast up: the vocabulary is wide.
+    targets = _targets(batch)
     kept = targets != IGNORED
-    return F.cross_entropy(logits[:, :-1][kept].float(), targets[kept], reduction="sum")
+    return F.cross_entropy(logits[:, : targets.shape[1]][kept].float(), targets[kept], reduction="sum")
 
 
 def count_targets(batch: dict[str, Tensor], kind: TaskKind) -> int:
     """What `summed_loss` sums over."""
     if kind is TaskKind.classification:
         return len(batch["labels"])
-    return int((batch["labels"][:, 1:] != IGNORED).sum())
+    return int((_targets(batch) != IGNORED).sum())
+
+
+def _targets(batch: dict[str, Tensor]) -> Tensor:
+    """What each position predicts: the next token, or what stands at its place where a decoder reads shifted tokens."""
+    return batch["labels"] if "decoder_input_ids" in batch else batch["labels"][:, 1:]

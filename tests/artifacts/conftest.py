@@ -31,12 +31,17 @@ RUNS = {
     "bert_full": ("model=tiny", "method=full", "training.dtype=fp32"),
     "gpt2_qv": ("model=tiny-gpt2", "placement=qv", "lora.r=2", "training.dtype=fp32"),
     "gpt2_mlp": ("model=tiny-gpt2", "placement=mlp", "lora.r=4", "training.dtype=fp32"),
+    "gpt2_ends": ("model=tiny-gpt2", *GENERATION, "placement.roles=[q,embed,unembed]", "lora.r=2"),
+    "gpt2_v": ("model=tiny-gpt2", *GENERATION, "placement=v", "lora.r=3"),
+    "llama_embed": ("model=tiny-llama", *GENERATION, "placement.roles=[v,embed]", "lora.r=2"),
+    "t5_all": ("model=tiny-t5", *GENERATION, "placement=all", "lora.r=2"),
+    "t5_qv": ("model=tiny-t5", *GENERATION, "placement=qv", "lora.r=4"),
     "llama_all": ("model=tiny-llama", *GENERATION, "placement=all", "lora.r=2"),
     "llama_qv": ("model=tiny-llama", *GENERATION, "placement=qv", "lora.r=4"),
     "gpt2_qlora": ("model=tiny-gpt2", "method=qlora", "placement=qv", "lora.r=2"),
     "bert_loftq": ("model=tiny", "method=loftq", "placement=all", "lora.r=4"),
 }
-"""The last four train in bf16, which is the default."""
+"""Those that generate, and those in four bits, train in bf16, which is the default."""
 
 
 @pytest.fixture(scope="session")

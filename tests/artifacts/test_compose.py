@@ -61,6 +61,24 @@ def test_the_sum_is_the_explicit_one(trained, tmp_path, names, splits):
     assert report.num_shared > 0
 
 
+def test_embeddings_and_unembedding_add_up_apart(trained, tmp_path):
+    # The base shares one table, and one of the runs changes both ends of it.
+    plain, ends = trained("gpt2_v"), trained("gpt2_ends")
+    compose_runs([Part(plain, 0.7), Part(ends, 0.3)], tmp_path / "sum", dtype=Dtype.fp32)
+    found, base = read_model(tmp_path / "sum", ends.kind).state_dict(), load_base(ends).state_dict()["lm_head.weight"]
+    adapter = load_file(ends.weights / "adapter_model.safetensors")
+    scale, prefix = 0.3 * lora_scaling(ends.config.lora), "base_model.model."
+    table, head = f"{prefix}transformer.wte.lora_embedding_", f"{prefix}lm_head.lora_"
+    changes = {
+        "transformer.wte.weight": (adapter[f"{table}B"].double() @ adapter[f"{table}A"].double()).T,
+        "lm_head.weight": adapter[f"{head}B.weight"].double() @ adapter[f"{head}A.weight"].double(),
+    }
+    for name, change in changes.items():
+        expected = base.double() + scale * change
+        assert float(change.abs().max()) > 0
+        assert float((found[name].double() - expected).abs().max()) <= 2 * ULP * float(expected.abs().max()), name
+
+
 def test_one_run_with_weight_one_is_that_run_merged(trained, tmp_path):
     run = trained("gpt2_qv")
     merge_run(run, tmp_path / "merged")

@@ -31,7 +31,7 @@ def load_as_the_card_says(folder, run):
     return names["model"]
 
 
-@pytest.mark.parametrize("name", ["bert_all", "gpt2_mlp", "llama_qv"])
+@pytest.mark.parametrize("name", ["bert_all", "gpt2_mlp", "llama_qv", "llama_embed"])
 def test_peft_gives_the_same_outputs_bit_for_bit(trained, tmp_path, name):
     run = trained(name)
     report = export_run(run, tmp_path / "out", with_base=True)
@@ -58,6 +58,19 @@ def test_a_split_matrix_is_joined_for_the_plain_architecture(trained, tmp_path):
     # Products of rank 4 with zeros in place of two of rank 2: another order of additions.
     assert torch.allclose(logits(loaded, batch), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert (report.num_joined, report.is_restorable) == (2, True)
+
+
+def test_embeddings_are_exported_beside_a_joined_matrix(trained, tmp_path):
+    run = trained("gpt2_ends")
+    report = export_run(run, tmp_path / "out", with_base=True)
+    loaded, own = load_as_the_card_says(tmp_path / "out", run), load_adapted(run).net
+    batch = probe_batch(own)
+    expected = logits(own, batch)
+    # bf16: products of rank 4 with zeros in place of two of rank 2.
+    assert torch.allclose(logits(loaded, batch), expected, rtol=0, atol=4e-2 * float(expected.abs().max()))
+    assert report.fp32_difference < 1e-5
+    assert (report.num_joined, report.is_restorable) == (2, True)
+    assert "PEFT's merge would add both changes to both" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_tokenizer_stays_off_the_adapters_folder(trained, tmp_path):

@@ -22,7 +22,7 @@ from lora_bench.methods.lora import LoraMethod, lora_layers, lora_scaling
 from lora_bench.methods.quantised import dequantised
 
 
-@pytest.mark.parametrize("name", ["bert_all", "gpt2_qv", "gpt2_mlp", "llama_all"])
+@pytest.mark.parametrize("name", ["bert_all", "gpt2_qv", "gpt2_mlp", "llama_all", "gpt2_ends", "llama_embed"])
 def test_a_merged_folder_is_the_unmerged_network(trained, tmp_path, name):
     run = trained(name)
     report = merge_run(run, tmp_path / "merged")

@@ -12,7 +12,9 @@ from lora_bench.errors import ArtifactError
 from lora_bench.manifest import write_manifest
 
 
-@pytest.mark.parametrize("names", [("bert_all", "bert_qv"), ("llama_all", "llama_qv")])
+@pytest.mark.parametrize(
+    "names", [("bert_all", "bert_qv"), ("llama_all", "llama_qv"), ("llama_qv", "llama_embed"), ("t5_all", "t5_qv")]
+)
 def test_an_adapter_that_is_switched_to_is_the_run_alone(trained, names):
     runs = [trained(name) for name in names]
     net, load_ms = load_side_by_side(runs, load_base(runs[0]))

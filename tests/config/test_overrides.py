@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_bench.config.overrides import check_overrides, compose_config, parse, split_values
+from lora_bench.config.overrides import bracket_layers, check_overrides, compose_config, parse, split_values
 from lora_bench.errors import ConfigError
 
 
@@ -45,6 +45,29 @@ def test_keys_of_another_choice_are_not_accepted():
 
 def test_several_values_without_m_say_so():
     assert faults("lora.r=1,4", is_sweep=False) == ["lora.r: several values (1,4) make a sweep; add -m"]
+
+
+def test_numbers_of_layers_are_one_list_and_no_sweep():
+    words = bracket_layers(["placement.layers=0,2,5", "lora.r=1,4", "+placement.layers=1, 3"])
+    assert words == ["placement.layers=[0,2,5]", "lora.r=1,4", "+placement.layers=[1, 3]"]
+    assert faults(words[0], is_sweep=False) == []
+    assert compose_config(words[:1]).placement.layers == [0, 2, 5]
+
+
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("placement.layers=first:4,last:4", ["first:4", "last:4"]),
+        ("placement.layers=choice(0,2,5)", [0, 2, 5]),
+        ("placement.layers=[0,2],last:1", [[0, 2], "last:1"]),
+        ("placement.layers=3", [3]),
+    ],
+)
+def test_other_values_of_layers_are_hydras(word, values):
+    assert bracket_layers([word]) == [word]
+    (item,) = parse([word])
+    texts = split_values(item)
+    assert [compose_config([f"placement.layers={text}"]).placement.layers for text in texts] == values
 
 
 def test_a_word_that_is_no_override_is_named():

@@ -39,7 +39,7 @@ def test_layers_that_mean_nothing_are_refused(given):
     placement = PlacementConfig(name="qv", roles=["q", "v"], layers=given)
     placement.normalise()
     (fault,) = placement.faults()
-    assert "is not all, first:N, last:N or [0,2,5]" in str(fault)
+    assert "is not all, first:N, last:N or numbers as in 0,2,5" in str(fault)
 
 
 def test_ranks_and_budgets_that_mean_nothing_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from lora_bench.errors import MeasurementError
@@ -24,6 +25,11 @@ def test_look_ups_are_no_products_but_a_tied_unembedding_is():
     tied = nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 100, bias=False))
     tied[1].weight = tied[0].weight
     assert flops.matrix_parameters(tied) == (800, 800)
+
+
+def test_the_table_of_an_adapter_of_embeddings_is_a_look_up():
+    net = get_peft_model(nn.Sequential(nn.Embedding(100, 8), nn.Linear(8, 4)), LoraConfig(r=2, target_modules=["0"]))
+    assert flops.matrix_parameters(net) == (32 + 2 * 8, 2 * 8)
 
 
 def test_nothing_to_multiply_is_refused():

@@ -37,13 +37,33 @@ def test_what_can_be_carried_is_not(method):
     assert method_faults(config, config.model.architecture) == []
 
 
+@pytest.mark.parametrize("method", ["lora", "dora", "vera", "adalora", "eva", "pissa"])
+def test_what_is_placed_looks_for_module_names(method):
+    config = configured(method, "mamba", "placement.roles=[in_proj]")
+    assert method_faults(config, config.model.architecture) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["placement.budget=1000"], "the shapes of model_type 'mamba' are not known before it is loaded, so no rank"),
+        (["lora.bias=all"], "lora.bias: the biases of model_type 'mamba' are not known before it is loaded; use none"),
+        (["placement.roles=[q,unembed]"], "'unembed' turns activations into words, and this task asks for classes"),
+    ],
+)
+def test_what_module_names_do_not_tell_is_refused(words, told):
+    config = configured("lora", "mamba", *words)
+    (fault,) = method_faults(config, config.model.architecture)
+    assert told in str(fault)
+
+
 @pytest.mark.parametrize("method", ["full", "bitfit"])
 def test_what_needs_to_know_nothing_takes_any_architecture(method):
     config = configured(method, "mamba")
     assert method_faults(config, config.model.architecture) == []
 
 
-@pytest.mark.parametrize("method", ["adapter_h", "top_layers", "prefix_embed", "prefix_layer", "qlora", "lora"])
+@pytest.mark.parametrize("method", ["adapter_h", "top_layers", "prefix_embed", "prefix_layer", "qlora", "loftq"])
 def test_what_has_to_know_the_layers_says_which_are_known(method):
     config = configured(method, "mamba")
     (fault,) = method_faults(config, config.model.architecture)

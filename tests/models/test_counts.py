@@ -24,16 +24,16 @@ def test_biases_and_layers_are_those_of_torch(model_type, kind, tiny_architectur
     assert bias_parameters(tiny_architecture(model_type), kind) == sum(value.numel() for value in biases)
     layers = find_layers(net)
     assert len(layers) == 2
-    for name, attention_out, mlp_out, last_norm in layers:
+    for layer, (name, attention_out, mlp_out, last_norm) in enumerate(layers):
         numbers = sum(value.numel() for value in net.get_submodule(name).parameters())
-        assert numbers == layer_parameters(tiny_architecture(model_type)), name
+        assert numbers == layer_parameters(tiny_architecture(model_type), layer), name
         assert net.get_submodule(attention_out) is not net.get_submodule(mlp_out)
         assert (last_norm is None) == (model_type not in ("bert", "roberta", "deberta-v2"))
 
 
 def test_two_layers_of_gpt2_medium_are_the_papers_top_two(model_config):
     # LoRA (arXiv:2106.09685), table 3: FT-Top2, 25.19 M.
-    assert 2 * layer_parameters(model_config("gpt2-medium").architecture) == 25_192_448
+    assert 2 * layer_parameters(model_config("gpt2-medium").architecture, 0) == 25_192_448
 
 
 def test_biases_of_roberta_base_are_the_papers(model_config):

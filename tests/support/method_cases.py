@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.tiny_architectures import TINY
-from torch.nn.functional import cross_entropy
+from support.tiny_architectures import TINY, TINY_PAIRS
 
 from lora_bench.config.overrides import compose_config
 from lora_bench.config.resolve import resolve
@@ -20,9 +19,10 @@ from lora_bench.methods import METHODS, Method, Placed, build_method
 from lora_bench.models import method_faults
 from lora_bench.models.load import load_model
 from lora_bench.placing import place
+from lora_bench.training.loss import count_targets, summed_loss
 from lora_bench.training.optimizer import build_optimizer
 
-ARCHITECTURES = ("bert", "roberta", "gpt2", "llama", "qwen2")
+ARCHITECTURES = ("bert", "roberta", "gpt2", "llama", "qwen2", "t5")
 SMALL = {
     "vera": ("method.r=6",),
     "top_layers": ("method.num_layers=1",),
@@ -44,12 +44,13 @@ def configure(method: str, *words: str) -> RunConfig:
 
 def configured(method: str, architecture: str, *words: str) -> RunConfig:
     """The same on a tiny network of this architecture."""
+    words = ("task=arithmetic", *words) if architecture in TINY_PAIRS else words
     config = copy.deepcopy(configure(method, *words))
     config.model = ModelConfig(
         name=architecture,
         source=Source.random,
         attention=Attention.eager,
-        architecture={"model_type": architecture, **TINY.get(architecture, {})},
+        architecture={"model_type": architecture, **(TINY | TINY_PAIRS).get(architecture, {})},
     )
     return config
 
@@ -63,14 +64,17 @@ CASES = [
 """What an architecture cannot carry is refused before anything is loaded, see tests/models/test_carries.py."""
 
 
-def batch(rows: slice = slice(None)) -> dict[str, torch.Tensor]:
-    """Four texts of up to 12 tokens, padded on the right, and their classes."""
+def batch(rows: slice = slice(None), kind: TaskKind = TaskKind.classification) -> dict[str, torch.Tensor]:
+    """Four texts of up to 12 tokens, padded on the right, and their classes; or responses of 6 tokens to them."""
     ids = torch.arange(3, 51).reshape(4, 12) % 37 + 3
     mask = torch.ones_like(ids)
     mask[1, 7:] = 0
     mask[2, 10:] = 0
-    labels = torch.tensor([0, 2, 1, 2])
-    return {"input_ids": (ids * mask)[rows], "attention_mask": mask[rows], "labels": labels[rows]}
+    texts = {"input_ids": (ids * mask)[rows], "attention_mask": mask[rows]}
+    if kind is TaskKind.classification:
+        return texts | {"labels": torch.tensor([0, 2, 1, 2])[rows]}
+    responses = ids.flip(1)[rows, :6]
+    return texts | {"decoder_input_ids": responses.roll(1, 1), "labels": responses}
 
 
 @dataclass
@@ -90,14 +94,14 @@ class Case:
         """In evaluation mode, in fp32."""
         net = self.net if net is None else net
         net.eval()
-        inputs = batch()
-        return net(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits.float()
+        inputs = batch(kind=self.config.task.kind)
+        del inputs["labels"]
+        return net(**inputs).logits.float()
 
     def loss(self, rows: slice = slice(None)) -> torch.Tensor:
         """Summed over the texts of `rows`, as a part of the mean over all four."""
-        inputs = batch(rows)
-        logits = self.net(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-        return cross_entropy(logits.float(), inputs["labels"], reduction="sum") / 4
+        kind = self.config.task.kind
+        return summed_loss(self.net, batch(rows, kind), kind) / count_targets(batch(kind=kind), kind)
 
     def backward(self, *parts: slice) -> float:
         """The gradients of a step in these micro-batches; returns the loss."""
@@ -134,8 +138,8 @@ def build_case(
     config = configured(method, architecture, *words)
     net = load_model(
         config.model,
-        kind=TaskKind.classification,
-        num_labels=3,
+        kind=config.task.kind,
+        num_labels=3 if config.task.kind is TaskKind.classification else None,
         cache=folder,
         dtype=dtype,
         seed=0,

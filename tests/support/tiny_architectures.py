@@ -39,3 +39,20 @@ TINY: dict[str, dict[str, Any]] = {
     "gemma2": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
     "gemma3_text": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
 }
+
+_T5 = {
+    "model_type": "t5",
+    "vocab_size": 40,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 0,
+    # Scores are not scaled down, and with the usual 1 one rounding in bf16 moves them far.
+    "initializer_factor": 0.3,
+}
+TINY_PAIRS: dict[str, dict[str, Any]] = {"t5": _T5, "t5_gated": {**_T5, "feed_forward_proj": "gated-gelu"}}
+"""Families of a decoder with an encoder, by their name in the table of roles."""
