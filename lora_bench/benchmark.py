@@ -30,7 +30,7 @@ from lora_bench.models.fast_dropout import use_fast_dropout
 from lora_bench.models.load import checkpoint_activations, load_model, load_tokenizer
 from lora_bench.placing import place
 from lora_bench.preflight import cache_folder
-from lora_bench.recorder import Recorder, record_failure
+from lora_bench.recorder import Recorder, record_failure_once
 from lora_bench.records import GroupUse, RunResult
 from lora_bench.rundir import RunDir
 from lora_bench.summary import (
@@ -134,7 +134,7 @@ def carry_out(
         elif is_from_elsewhere(err):
             raise  # what ended the other process is recorded by it
         else:
-            _record_failure_once(config, run_dir, err)
+            record_failure_once(config, run_dir, err)
             raise
     if result is None:
         return None
@@ -144,12 +144,6 @@ def carry_out(
     run_dir.write_status(status=result.status, step=result.steps, steps=config.training.max_steps, metrics={})
     run.observer.on_end(result.status)
     return result
-
-
-def _record_failure_once(config: RunConfig, run_dir: RunDir, err: Exception) -> None:
-    """Processes that meet the same fault record it once."""
-    if run_dir.read_result() is None:
-        record_failure(config, run_dir, f"{type(err).__name__}: {err}")
 
 
 class _Run:

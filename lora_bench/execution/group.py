@@ -123,8 +123,9 @@ def _start_groups(part: Part, node: Node, stop_requested: Callable[[], bool]) ->
             return
         notes.append(f"group {attempt + 1} was lost: {_reason(codes)}; started again from the last checkpoint")
         print(notes[-1], flush=True)
-    error = f"the group was lost {group.max_restarts + 1} times, at last: {_reason(codes)}"
-    record_failure(part.config, part.run_dir, error)
+    if node.index == 0:
+        error = f"the group was lost {group.max_restarts + 1} times, at last: {_reason(codes)}"
+        record_failure(part.config, part.run_dir, error)
 
 
 def _reason(codes: dict[int, int]) -> str:
@@ -185,8 +186,9 @@ def take_part(part: Part) -> int:
     """The body of one process of a group; returns its exit code where all processes end alike, else it ends at once,
     so that torch elastic ends the others, which wait for it."""
     from lora_bench.benchmark import carry_out
+    from lora_bench.recorder import record_failure_once
     from lora_bench.training.backends import make_backend
-    from lora_bench.training.backends.group import join_group, leave_group
+    from lora_bench.training.backends.group import is_from_elsewhere, join_group, leave_group
 
     group = part.config.processes
     assert isinstance(group, GroupConfig), "one process needs no group"
@@ -213,7 +215,9 @@ def take_part(part: Part) -> int:
         code = EXIT_DISK
     except Exception as err:
         traceback.print_exc()
-        code = _code_of(err)
+        code = EXIT_LOST if is_from_elsewhere(err) else EXIT_FAILED
+        if code == EXIT_FAILED:
+            record_failure_once(part.config, part.run_dir, err)
     _end_with_starter(part)
     if code not in (0, EXIT_INTERRUPTED):
         sys.stdout.flush()
@@ -227,12 +231,6 @@ def _end_with_starter(part: Part) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if part.is_orphan():
         os._exit(EXIT_INTERRUPTED)
-
-
-def _code_of(err: Exception) -> int:
-    from lora_bench.training.backends.group import is_from_elsewhere
-
-    return EXIT_LOST if is_from_elsewhere(err) else EXIT_FAILED
 
 
 def _settle(part: Part) -> None:
