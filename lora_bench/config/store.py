@@ -53,7 +53,11 @@ SCHEMAS: dict[str, dict[str, type]] = {
     "placement": {"base_placement": placement.PlacementConfig},
     "lora": {"base_lora": schema.LoraConfig},
     "training": {"base_training": schema.TrainingConfig},
-    "executor": {"base_executor": executor.ExecutorConfig, "base_slurm": executor.SlurmExecutorConfig},
+    "executor": {
+        "base_executor": executor.ExecutorConfig,
+        "base_slurm": executor.SlurmExecutorConfig,
+        "base_ray": executor.RayExecutorConfig,
+    },
     "tracking": {"base_tracking": schema.TrackingConfig},
     "paths": {"base_paths": schema.PathsConfig},
     "study": {"base_study": schema.StudyConfig},
