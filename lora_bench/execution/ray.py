@@ -1,8 +1,8 @@
 """Runs as tasks of a Ray cluster, one task a run, with the CPUs, GPUs and memory that it asks for.
 
 Ray places and starts; it retries nothing, since a run that died is the controller's to try again, from its last
-checkpoint. Tasks belong to the process that submitted them: when the controller dies Ray kills them with their runs, and
-the next controller starts these again from their last checkpoint.
+checkpoint. Tasks belong to the process that submitted them: when the controller dies Ray kills them with their runs,
+and the next controller starts these again from their last checkpoint.
 """
 
 from __future__ import annotations
