@@ -125,3 +125,16 @@ def test_a_run_that_wants_a_gpu_waits_for_the_node_that_has_them(ray_study):
     out = ray_study.finish("lora.r=1,2", "executor.gpus_per_node=1", "study.n_jobs=2", "training.max_steps=20")
     assert out.count(": started") == 2
     check_each_once(ray_study, num_runs=2, num_steps=20)
+
+
+def test_what_the_cluster_offers_and_would_be_asked(ray_cluster, tmp_path):
+    words = [sys.executable, "-m", "lora_bench.cli", "doctor", "--cluster", "--root", str(tmp_path), "--json"]
+    answers = {}
+    for asked in (1, 3):
+        ray = ["executor=ray", "executor.cpus_per_task=1", f"executor.gpus_per_node={asked}"]
+        done = subprocess.run([*ray_cluster.prefix, *words, *ray], capture_output=True, text=True, check=False)
+        assert done.returncode == (asked == 3), done.stderr
+        answers[asked] = {check["name"]: check for check in json.loads(done.stdout)}
+    assert [(node["cpus"], node["gpus"]) for node in answers[1]["Ray"]["data"]["nodes"]] == [(2, 0), (1, 2)]
+    assert answers[1]["a run"]["answer"] == "1 CPUs, 1 GPUs, 4 GiB; Ray would run it"
+    assert "and no node has all of it" in answers[3]["a run"]["advice"]
