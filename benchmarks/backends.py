@@ -137,14 +137,14 @@ def show(rows: list[dict[str, Any]]) -> None:
         "to one",
     )
     for name in columns:
-        table.add_column(name, justify="left" if name in columns[:2] else "right")
+        table.add_column(name, justify="left" if name in columns[:2] else "right", no_wrap=True)
     for row in rows:
-        low, high = row["step_ms_range"]
+        low, high = row["step_ratio_range"]
         table.add_row(
             row["method"],
             row["backend"],
-            f"{row['step_ms']:.0f} ({low:.0f} to {high:.0f})",
-            f"{row['step_ratio_to_one_process']:.2f}",
+            f"{row['step_ms']:.0f}",
+            f"{row['step_ratio_to_one_process']:.2f} ({low:.2f} to {high:.2f})",
             f"{row['peak_tensor_mib_max']:.0f}",
             f"{row['peak_tensor_mib_sum']:.0f}",
             f"{row['final_train_loss']:.6f}",
