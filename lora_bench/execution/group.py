@@ -139,6 +139,7 @@ def _start_group(part: Part, node: Node, attempt: int, stop_requested: Callable[
     Those that torch elastic ended because of another one are not among them.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     group = part.config.processes
@@ -170,6 +171,10 @@ def _start_group(part: Part, node: Node, attempt: int, stop_requested: Callable[
         return codes
     except ChildFailedError as err:
         return {rank: failure.exitcode for rank, failure in err.failures.items()}
+    except RendezvousError as err:
+        # The first machine keeps the meeting place, and takes it along when its part of the group ends.
+        print(f"node {node.index}: {err}", flush=True)
+        return {node.index * launch.nproc_per_node: EXIT_LOST}
     finally:
         done.set()
         watch.join()
