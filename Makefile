@@ -22,8 +22,9 @@ faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make tes
 test-cluster: $(INSTALLED)  ## as root, on a Slurm of four nodes and a Ray that are started for it on this machine
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -rs
 
-gpu: $(INSTALLED)  ## what needs a CUDA device
+gpu: $(INSTALLED)  ## what needs a CUDA device: tests, and the benchmark of backends into results/
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/backends.py --out results/backends_gpu.json
 
 check: $(INSTALLED)  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from surroundings import describe_machine, others_busy_s
@@ -64,7 +65,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
+    # Each process takes a GPU of its own, where there are any.
+    possible = BACKENDS[:1] if torch.cuda.device_count() == 1 else BACKENDS
+    parser.add_argument("--backends", nargs="+", default=possible, choices=BACKENDS)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

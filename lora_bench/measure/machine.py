@@ -86,6 +86,8 @@ def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest:
 
     Digests are empty where nothing was loaded; the command is that of this process unless another asked for the run.
     """
+    import torch
+
     commit, is_dirty = source_commit()
     return Provenance(
         command=command or shlex.join(sys.orig_argv),
@@ -100,6 +102,7 @@ def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest:
         weights_digest=weights_digest,
         data_digest=data_digest,
         seed=seed,
+        fp32_products=torch.get_float32_matmul_precision(),
     )
 
 
