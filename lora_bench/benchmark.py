@@ -316,7 +316,8 @@ class _Run:
             shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
             with rundir.filled_folder(self.run_dir.weights) as folder:
                 prepared.method.save(prepared.net, folder)
-                _check_whole(folder)
+                if self._backend.splits_weights:
+                    _check_whole(folder)
                 write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
         return weights_bytes, rundir.directory_bytes(checkpoint)
