@@ -215,12 +215,13 @@ class Loop:
         seconds = time.perf_counter() - start
         progress = self.progress
         progress.train_s += seconds
-        progress.padded_tokens += sum(
+        own_padded = sum(
             batch[name].numel()
             for batch in micro_batches
             for name in ("input_ids", "decoder_input_ids")
             if name in batch
         )
+        progress.padded_tokens += int(self._backend.total_of(own_padded)[0])
         if is_memory_step:
             progress.untimed_steps.append(step)
         progress.step_s.append(seconds)
