@@ -86,11 +86,5 @@ def record_failure(config: RunConfig, run_dir: RunDir, error: str) -> RunResult:
     return result
 
 
-def record_failure_once(config: RunConfig, run_dir: RunDir, err: Exception) -> None:
-    """Records what made a run fail, unless another of its processes has met and recorded it."""
-    if run_dir.read_result() is None:
-        record_failure(config, run_dir, f"{type(err).__name__}: {err}")
-
-
 def _key(step: int, metrics: dict[str, float]) -> tuple[int, tuple[str, ...]]:
     return step, tuple(sorted(metrics))

@@ -190,8 +190,7 @@ def _pass_on(is_asked: Any, stop_requested: Callable[[], bool], done: threading.
 def take_part(part: Part) -> int:
     """The body of one process of a group; returns its exit code where all processes end alike, else it ends at once,
     so that torch elastic ends the others, which wait for it."""
-    from lora_bench.benchmark import carry_out
-    from lora_bench.recorder import record_failure_once
+    from lora_bench.benchmark import carry_out, failure_recorded
     from lora_bench.training.backends import make_backend
     from lora_bench.training.backends.group import is_from_elsewhere, join_group, leave_group
 
@@ -200,17 +199,17 @@ def take_part(part: Part) -> int:
     _settle(part)
     code = 0
     try:
-        join_group(group, meeting_file=part.meeting_file)
-        backend = make_backend(group)
-        result = carry_out(
-            part.config,
-            part.run_dir,
-            backend,
-            observer=part.observer,
-            command=part.command,
-            stop_requested=part.is_asked_to_stop,
-            notes=part.notes,
-        )
+        with failure_recorded(part.config, part.run_dir):
+            join_group(group, meeting_file=part.meeting_file)
+            result = carry_out(
+                part.config,
+                part.run_dir,
+                make_backend(group),
+                observer=part.observer,
+                command=part.command,
+                stop_requested=part.is_asked_to_stop,
+                notes=part.notes,
+            )
         leave_group()
         code = EXIT_FAILED if result is not None and result.status == "oom" else 0
     except RunInterrupted:
@@ -221,8 +220,6 @@ def take_part(part: Part) -> int:
     except Exception as err:
         traceback.print_exc()
         code = EXIT_LOST if is_from_elsewhere(err) else EXIT_FAILED
-        if code == EXIT_FAILED:
-            record_failure_once(part.config, part.run_dir, err)
     _end_with_starter(part)
     if code not in (0, EXIT_INTERRUPTED):
         sys.stdout.flush()
