@@ -42,7 +42,8 @@ def test_sigkill_of_runs_at_random_moments(study, seed):
     process, num_kills = study.start(*words), 0
     while process.poll() is None and num_kills < (5 if seed == 0 else 8):
         time.sleep(0.3 + 0.5 * moments.random())
-        held = [run for run in study.runs() if run.is_held()]
+        # A run is held a moment before its status says by whom.
+        held = [run for run in study.runs() if run.is_held() and run.status.exists()]
         for run in moments.sample(held, min(1, len(held))):
             # One life is left to each run, so that none reaches the limit of retries.
             if (run.path / "killed").exists():
