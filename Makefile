@@ -19,11 +19,12 @@ test-all: $(INSTALLED)  ## the default suite and what takes longer
 faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make test` has a sample of it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_storage.py tests/search/test_controller.py
 
-test-cluster: $(INSTALLED)  ## as root, on a Slurm of four nodes that is started for it on this machine
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
+test-cluster: $(INSTALLED)  ## as root, on a Slurm of four nodes and a Ray that are started for it on this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -rs
 
-gpu: $(INSTALLED)  ## what needs a CUDA device
+gpu: $(INSTALLED)  ## what needs a CUDA device: tests, and the benchmark of backends into results/
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/backends.py --out results/backends_gpu.json
 
 check: $(INSTALLED)  ## format, lint and types
 	$(BIN)/ruff format --check .

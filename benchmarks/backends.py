@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from surroundings import describe_machine, others_busy_s
@@ -64,7 +65,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--model", default="minilm")
-    parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
+    # Each process takes a GPU of its own, where there are any.
+    possible = BACKENDS[:1] if torch.cuda.device_count() == 1 else BACKENDS
+    parser.add_argument("--backends", nargs="+", default=possible, choices=BACKENDS)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -137,14 +140,14 @@ def show(rows: list[dict[str, Any]]) -> None:
         "to one",
     )
     for name in columns:
-        table.add_column(name, justify="left" if name in columns[:2] else "right")
+        table.add_column(name, justify="left" if name in columns[:2] else "right", no_wrap=True)
     for row in rows:
-        low, high = row["step_ms_range"]
+        low, high = row["step_ratio_range"]
         table.add_row(
             row["method"],
             row["backend"],
-            f"{row['step_ms']:.0f} ({low:.0f} to {high:.0f})",
-            f"{row['step_ratio_to_one_process']:.2f}",
+            f"{row['step_ms']:.0f}",
+            f"{row['step_ratio_to_one_process']:.2f} ({low:.2f} to {high:.2f})",
             f"{row['peak_tensor_mib_max']:.0f}",
             f"{row['peak_tensor_mib_sum']:.0f}",
             f"{row['final_train_loss']:.6f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -78,14 +79,15 @@ def run_benchmark(
         recorded = begin(config, run_dir)
         if recorded is not None:
             return recorded
-        result = carry_out(
-            config,
-            run_dir,
-            SingleBackend(),
-            observer=observer,
-            command=command,
-            stop_requested=stop_requested,
-        )
+        with failure_recorded(config, run_dir):
+            result = carry_out(
+                config,
+                run_dir,
+                SingleBackend(),
+                observer=observer,
+                command=command,
+                stop_requested=stop_requested,
+            )
         assert result is not None, "the only process records"
         return result
 
@@ -99,6 +101,23 @@ def begin(config: RunConfig, run_dir: RunDir) -> RunResult | None:
     run_dir.archive_failure()
     rundir.write_text(run_dir.config, to_yaml(config))
     return None
+
+
+@contextlib.contextmanager
+def failure_recorded(config: RunConfig, run_dir: RunDir) -> Iterator[None]:
+    """Around a process's part of a run: what makes it fail is recorded, by the first process that meets it.
+
+    A stop on request is no failure, a directory that cannot be written cannot record one, and what ended another
+    process is recorded by that one.
+    """
+    try:
+        yield
+    except (RunInterrupted, RunDirError):
+        raise
+    except Exception as err:
+        if not is_from_elsewhere(err) and run_dir.read_result() is None:
+            record_failure(config, run_dir, f"{type(err).__name__}: {err}")
+        raise
 
 
 def carry_out(
@@ -126,16 +145,10 @@ def carry_out(
     run = _Run(config, run_dir, backend, observers, command, stop_requested)
     try:
         result = run.train_and_measure()
-    except (RunInterrupted, RunDirError):
-        raise
     except Exception as err:
-        if memory.is_out_of_memory(err):
-            result = run.out_of_memory(err)
-        elif is_from_elsewhere(err):
-            raise  # what ended the other process is recorded by it
-        else:
-            _record_failure_once(config, run_dir, err)
+        if not memory.is_out_of_memory(err):
             raise
+        result = run.out_of_memory(err)
     if result is None:
         return None
     result = replace(result, notes=[*result.notes, *(recorder.notes if recorder is not None else [])])
@@ -144,12 +157,6 @@ def carry_out(
     run_dir.write_status(status=result.status, step=result.steps, steps=config.training.max_steps, metrics={})
     run.observer.on_end(result.status)
     return result
-
-
-def _record_failure_once(config: RunConfig, run_dir: RunDir, err: Exception) -> None:
-    """Processes that meet the same fault record it once."""
-    if run_dir.read_result() is None:
-        record_failure(config, run_dir, f"{type(err).__name__}: {err}")
 
 
 class _Run:
@@ -322,7 +329,8 @@ class _Run:
             shutil.rmtree(self.run_dir.weights, ignore_errors=True)  # of an attempt that was killed before its result
             with rundir.filled_folder(self.run_dir.weights) as folder:
                 prepared.method.save(prepared.net, folder)
-                _check_whole(folder)
+                if self._backend.splits_weights:
+                    _check_whole(folder)
                 write_manifest(folder)
         weights_bytes = sum(file.stat().st_size for file in self.run_dir.weights.rglob("*.safetensors"))
         return weights_bytes, rundir.directory_bytes(checkpoint)

@@ -106,7 +106,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
     cache = commands["doctor"].add_argument("--cache", type=_folder, default="~/.cache/lora-bench")
     cache.help = "folder of converted weights, paths.cache (%(default)s)"
-    commands["doctor"].add_argument("--cluster", action="store_true", help="what Slurm offers, and what would be asked")
+    commands["doctor"].add_argument(
+        "--cluster",
+        action="store_true",
+        help="what Slurm offers, or with executor=ray Ray, and whether it would run what is asked for",
+    )
     commands["doctor"].add_argument("words", nargs="*", help="with --cluster: executor.partition=gpu and so on")
     for name in ("dashboard", "sync"):
         commands[name].add_argument(
@@ -196,10 +200,10 @@ def sync_store(arguments: argparse.Namespace) -> int:
 
 def show_doctor(arguments: argparse.Namespace) -> int:
     """`lora-bench doctor`."""
-    from lora_bench import doctor
+    from lora_bench import doctor, doctor_cluster
 
     if arguments.cluster:
-        checks = doctor.examine_cluster(arguments.words, root=arguments.root)
+        checks = doctor_cluster.examine_cluster(arguments.words, root=arguments.root)
     elif arguments.words:
         raise UsageError(f"doctor: '{arguments.words[0]}' is understood with --cluster only")
     else:

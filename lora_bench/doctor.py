@@ -7,14 +7,14 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lora_bench.errors import ConfigError, ExecutionError, LoraBenchError
+from lora_bench.errors import ExecutionError, LoraBenchError
 from lora_bench.execution import cluster
 from lora_bench.measure import machine
 from lora_bench.records import GIB
@@ -31,7 +31,7 @@ ENGINES = {
     "accelerate": "pip install accelerate",
     "deepspeed": "pip install deepspeed (needs a CUDA compiler)",
     "bitsandbytes": "pip install bitsandbytes (for CUDA)",
-    "ray": "pip install 'ray[default]'",
+    "ray": "pip install 'lora-bench[ray]'",
 }
 """Package -> how to get it."""
 WORTH = 1.15
@@ -72,16 +72,7 @@ def examine(*, root: Path, cache: Path) -> list[Check]:
         ("weights", lambda: _caches(cache)),
         ("versions", _versions),
     )
-    return [check for group, question in questions for check in _ask(group, question)]
-
-
-def examine_cluster(words: Sequence[str], *, root: Path) -> list[Check]:
-    """What the Slurm cluster offers, and whether it would run the jobs that these words of a command ask for.
-
-    Raises:
-        ConfigError: If the words are no configuration.
-    """
-    return [check for check in _ask("cluster", lambda: _cluster(["executor=slurm", *words], root))]
+    return [check for group, question in questions for check in ask(group, question)]
 
 
 def show(checks: list[Check]) -> None:
@@ -104,7 +95,8 @@ def show(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _ask(group: str, question: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+def ask(group: str, question: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """The answers to one question; if it fails, that is the last of them."""
     try:
         yield from question()
     except Exception as err:  # whatever a driver or a library raises here, the other questions have answers
@@ -178,28 +170,6 @@ def _engines() -> Iterator[Check]:
         yield Check("engines", "slurm", "absent", "no sbatch on this machine", "run on a node that submits jobs")
     else:
         yield Check("engines", "slurm", "ok", version, "`lora-bench doctor --cluster` says what it offers")
-
-
-def _cluster(words: Sequence[str], root: Path) -> Iterator[Check]:
-    from lora_bench.config.executor import SlurmExecutorConfig
-    from lora_bench.config.overrides import compose_config
-    from lora_bench.config.processes import num_nodes
-    from lora_bench.config.resolve import resolve
-    from lora_bench.execution.slurm import check_request
-
-    run = resolve(compose_config(words))
-    config, nodes = run.executor, num_nodes(run.processes)
-    assert isinstance(config, SlurmExecutorConfig), "the words say executor=slurm"
-    for partition in cluster.partitions():
-        yield Check("cluster", f"partition {partition.name}", "ok", str(partition), data=dataclasses.asdict(partition))
-    asked = f"{config.cpus_per_task} CPUs, {config.gpus_per_node} GPUs, {config.mem_gb:g} GiB, {config.timeout_min} min"
-    asked = f"{asked} on {config.partition or 'the default partition'}" + (f", {nodes} nodes" if nodes > 1 else "")
-    try:
-        check_request(config, root.absolute() / "slurm", num_nodes=nodes)
-    except ConfigError as err:
-        yield Check("cluster", "a run", "fault", asked, "; ".join(map(str, err.faults)))
-    else:
-        yield Check("cluster", "a run", "ok", f"{asked}; Slurm would run it")
 
 
 def _stores(root: Path) -> Iterator[Check]:

@@ -135,6 +135,8 @@ class Provenance:
     weights_digest: str
     data_digest: str
     seed: int
+    fp32_products: str | None = None
+    """How torch multiplies fp32 matrices: `highest` is fp32, `high` and `medium` let a GPU use TF32 or bf16."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,11 @@ class RunDir:
         return self.path / "job_end.json"
 
     @property
+    def job_stop(self) -> Path:
+        """Asks whoever looks after its process, on whatever node, to have it stop (`"stop"`) or to end it (`"end"`)."""
+        return self.path / "job_stop.json"
+
+    @property
     def lock(self) -> Path:
         """Held with `flock` by the process that runs; freed by the kernel when that process dies."""
         return self.path / "lock"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from support.postgres import PostgresServer, find_binaries, server_folder
 
 from lora_bench.config.overrides import compose_config
 from lora_bench.config.resolve import resolve
@@ -60,3 +63,17 @@ def tiny(tmp_path, cache):  # type: ignore[no-untyped-def]
         )
 
     return make
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A server that the test may stop and start."""
+    pytest.importorskip("psycopg")
+    if find_binaries() is None:
+        pytest.skip("no PostgreSQL server here; `apt-get install postgresql`, as .ci/run does")
+    folder = server_folder()
+    server = PostgresServer(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)

@@ -17,7 +17,7 @@ LINES = [
     ["naming", "placing", "preflight", "recorder", "progress", "summary", "benchmark"],
     ["execution", "tracking", "artifacts"],
     ["search"],
-    ["cli", "doctor", "single"],
+    ["cli", "doctor", "doctor_cluster", "single"],
 ]
 """From the ground up. Members of one line do not import each other, except on the lines named below."""
 

@@ -44,3 +44,16 @@ class SlurmExecutorConfig(ExecutorConfig):
     """Shell lines before the run, `module load cuda` say."""
     submit_controller: bool = False
     """Whether the controller is a job itself; the command then returns at once."""
+
+
+@dataclass(kw_only=True)
+class RayExecutorConfig(ExecutorConfig):
+    """Runs as tasks of a Ray cluster that is there; `study.n_jobs` of them are with it at a time."""
+
+    name: str = "ray"
+    address: str = "auto"
+    """HOST:PORT of the cluster's head; `auto` is RAY_ADDRESS, or else the cluster that this machine is a node of."""
+    cpus_per_task: int = 2
+    gpus_per_node: int = 0
+    mem_gb: float = 4.0
+    """GiB of memory of a run."""

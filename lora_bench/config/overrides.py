@@ -6,6 +6,7 @@ looked at: its key, its group choices and each value of a sweep, and all faults 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_bench.config.store import CONF_DIR, group_choices, group_names, register_schemas, study_files
+from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices, group_names, register_schemas, study_files
 from lora_bench.errors import ConfigError, Fault, suggest
 
 SYNONYMS = {"rank": "r", "learning_rate": "lr", "steps": "max_steps", "target_modules": "roles", "path": "folder"}
@@ -247,10 +248,21 @@ def _key_faults(key: str, tree: DictConfig) -> Iterator[Fault]:
                 return
             where = f" in '{'.'.join(walked)}'" if walked else ""
             near = f" (did you mean '{SYNONYMS[part]}'?)" if SYNONYMS.get(part) in names else suggest(part, names)
-            yield Fault(key, f"no key '{part}'{where}{near}; available: {', '.join(names)}")
+            owners = _choices_with(walked[0], part) if len(walked) == 1 else ""
+            yield Fault(key, f"no key '{part}'{where}{near}; available: {', '.join(names)}{owners}")
             return
         walked.append(part)
         node = OmegaConf.select(tree, ".".join(walked), throw_on_missing=False)
+
+
+def _choices_with(group: str, part: str) -> str:
+    """Which other choices of a group have this key, in words; empty if none has."""
+    owners = [
+        name.removeprefix("base_")
+        for name, schema in SCHEMAS.get(group, {}).items()
+        if part in {entry.name for entry in dataclasses.fields(schema)}
+    ]
+    return f"; {group}={', '.join(owners)} would have it" if owners else ""
 
 
 def _value_faults(item: Override, tree: DictConfig) -> Iterator[Fault]:

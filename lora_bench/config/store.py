@@ -62,7 +62,11 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "base_zero3": processes.Zero3Config,
         "base_zero3_offload": processes.Zero3OffloadConfig,
     },
-    "executor": {"base_executor": executor.ExecutorConfig, "base_slurm": executor.SlurmExecutorConfig},
+    "executor": {
+        "base_executor": executor.ExecutorConfig,
+        "base_slurm": executor.SlurmExecutorConfig,
+        "base_ray": executor.RayExecutorConfig,
+    },
     "tracking": {"base_tracking": schema.TrackingConfig},
     "paths": {"base_paths": schema.PathsConfig},
     "study": {"base_study": schema.StudyConfig},

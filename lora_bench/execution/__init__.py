@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_bench.config.executor import ExecutorConfig, SlurmExecutorConfig
+from lora_bench.config.executor import ExecutorConfig, RayExecutorConfig, SlurmExecutorConfig
 from lora_bench.execution.base import Executor, Outcome, RunRequest
 from lora_bench.execution.local import LocalExecutor
 
@@ -17,6 +17,10 @@ def build_executor(config: ExecutorConfig, root: Path) -> Executor:
         from lora_bench.execution.slurm import SlurmExecutor
 
         return SlurmExecutor(config, root / "slurm")
+    if isinstance(config, RayExecutorConfig):
+        from lora_bench.execution.ray import RayExecutor
+
+        return RayExecutor(config)
     return LocalExecutor()
 
 
@@ -27,6 +31,10 @@ def check_executor(config: ExecutorConfig, root: Path, *, num_nodes: int = 1) ->
         ConfigError: If they never could.
     """
     if isinstance(config, SlurmExecutorConfig):
-        from lora_bench.execution.slurm import check_request
+        from lora_bench.execution.slurm import check_request as check_slurm
 
-        check_request(config, root / "slurm", num_nodes=num_nodes)
+        check_slurm(config, root / "slurm", num_nodes=num_nodes)
+    elif isinstance(config, RayExecutorConfig):
+        from lora_bench.execution.raycluster import check_request as check_ray
+
+        check_ray(config)

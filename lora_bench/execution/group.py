@@ -123,8 +123,9 @@ def _start_groups(part: Part, node: Node, stop_requested: Callable[[], bool]) ->
             return
         notes.append(f"group {attempt + 1} was lost: {_reason(codes)}; started again from the last checkpoint")
         print(notes[-1], flush=True)
-    error = f"the group was lost {group.max_restarts + 1} times, at last: {_reason(codes)}"
-    record_failure(part.config, part.run_dir, error)
+    if node.index == 0:
+        error = f"the group was lost {group.max_restarts + 1} times, at last: {_reason(codes)}"
+        record_failure(part.config, part.run_dir, error)
 
 
 def _reason(codes: dict[int, int]) -> str:
@@ -138,6 +139,7 @@ def _start_group(part: Part, node: Node, attempt: int, stop_requested: Callable[
     Those that torch elastic ended because of another one are not among them.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     group = part.config.processes
@@ -169,6 +171,10 @@ def _start_group(part: Part, node: Node, attempt: int, stop_requested: Callable[
         return codes
     except ChildFailedError as err:
         return {rank: failure.exitcode for rank, failure in err.failures.items()}
+    except RendezvousError as err:
+        # The first machine keeps the meeting place, and takes it along when its part of the group ends.
+        print(f"node {node.index}: {err}", flush=True)
+        return {node.index * launch.nproc_per_node: EXIT_LOST}
     finally:
         done.set()
         watch.join()
@@ -184,26 +190,26 @@ def _pass_on(is_asked: Any, stop_requested: Callable[[], bool], done: threading.
 def take_part(part: Part) -> int:
     """The body of one process of a group; returns its exit code where all processes end alike, else it ends at once,
     so that torch elastic ends the others, which wait for it."""
-    from lora_bench.benchmark import carry_out
+    from lora_bench.benchmark import carry_out, failure_recorded
     from lora_bench.training.backends import make_backend
-    from lora_bench.training.backends.group import join_group, leave_group
+    from lora_bench.training.backends.group import is_from_elsewhere, join_group, leave_group
 
     group = part.config.processes
     assert isinstance(group, GroupConfig), "one process needs no group"
     _settle(part)
     code = 0
     try:
-        join_group(group, meeting_file=part.meeting_file)
-        backend = make_backend(group)
-        result = carry_out(
-            part.config,
-            part.run_dir,
-            backend,
-            observer=part.observer,
-            command=part.command,
-            stop_requested=part.is_asked_to_stop,
-            notes=part.notes,
-        )
+        with failure_recorded(part.config, part.run_dir):
+            join_group(group, meeting_file=part.meeting_file)
+            result = carry_out(
+                part.config,
+                part.run_dir,
+                make_backend(group),
+                observer=part.observer,
+                command=part.command,
+                stop_requested=part.is_asked_to_stop,
+                notes=part.notes,
+            )
         leave_group()
         code = EXIT_FAILED if result is not None and result.status == "oom" else 0
     except RunInterrupted:
@@ -213,7 +219,7 @@ def take_part(part: Part) -> int:
         code = EXIT_DISK
     except Exception as err:
         traceback.print_exc()
-        code = _code_of(err)
+        code = EXIT_LOST if is_from_elsewhere(err) else EXIT_FAILED
     _end_with_starter(part)
     if code not in (0, EXIT_INTERRUPTED):
         sys.stdout.flush()
@@ -227,12 +233,6 @@ def _end_with_starter(part: Part) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if part.is_orphan():
         os._exit(EXIT_INTERRUPTED)
-
-
-def _code_of(err: Exception) -> int:
-    from lora_bench.training.backends.group import is_from_elsewhere
-
-    return EXIT_LOST if is_from_elsewhere(err) else EXIT_FAILED
 
 
 def _settle(part: Part) -> None:

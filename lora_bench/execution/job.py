@@ -114,10 +114,10 @@ def _request_from(data: dict[str, Any]) -> RunRequest:
 
 def _memory_share() -> float:
     """The part of the node's free memory that this job asked for."""
-    from lora_bench.measure.memory import available_bytes
+    from lora_bench.measure.memory import share_of_available
 
-    asked_mib, available = os.environ.get("SLURM_MEM_PER_NODE"), available_bytes()
-    return min(1.0, int(asked_mib) * 2**20 / available) if asked_mib and available else 1.0
+    asked_mib = os.environ.get("SLURM_MEM_PER_NODE")
+    return share_of_available(int(asked_mib) * 2**20) if asked_mib else 1.0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from lora_bench.records import Provenance
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "hydra-core", "mlflow", "numpy", "lora-bench")
 """Whose versions are recorded with every result."""
+COMMIT_VARIABLE = "LORA_BENCH_COMMIT"
+"""Names the commit where there is no checkout to ask; set in the images of `docker/`."""
 
 
 def cpu_name() -> str:
@@ -67,13 +69,16 @@ def library_versions() -> dict[str, str]:
 
 @functools.cache
 def source_commit() -> tuple[str | None, bool | None]:
-    """Commit of the checkout this code runs from, and whether its files differ from it; None outside one."""
+    """Commit of the checkout this code runs from, and whether its files differ from it.
+
+    Outside one: the commit that the environment names, if any, and None.
+    """
     folder = Path(__file__).resolve().parents[2]
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
-        return None, None
+        return os.environ.get(COMMIT_VARIABLE) or None, None
 
 
 def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest: str, command: str = "") -> Provenance:
@@ -81,6 +86,8 @@ def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest:
 
     Digests are empty where nothing was loaded; the command is that of this process unless another asked for the run.
     """
+    import torch
+
     commit, is_dirty = source_commit()
     return Provenance(
         command=command or shlex.join(sys.orig_argv),
@@ -95,6 +102,7 @@ def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest:
         weights_digest=weights_digest,
         data_digest=data_digest,
         seed=seed,
+        fp32_products=torch.get_float32_matmul_precision(),
     )
 
 

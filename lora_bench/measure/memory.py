@@ -131,6 +131,12 @@ def available_bytes() -> int | None:
     return min(free, default=None)
 
 
+def share_of_available(asked_bytes: float) -> float:
+    """Which part of the memory that is free now this is, in (0, 1]; 1 where nobody says what is free."""
+    available = available_bytes()
+    return min(1.0, asked_bytes / available) if available else 1.0
+
+
 def _cgroup_available_bytes() -> int | None:
     """What the container's limit leaves (cgroup v2, memory.max and memory.current); None where there is none."""
     try:

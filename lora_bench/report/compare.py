@@ -93,6 +93,8 @@ def _notes(results: Sequence[RunResult]) -> list[str]:
     """Each note once, with how many of the runs it concerns unless it is all."""
     counts = Counter(note for result in results for note in result.notes)
     total = len(results)
+    if num_groups := sum(result.processes is not None for result in results):
+        counts["memory of runs with several processes is that of the largest of them"] = num_groups
     return [note if count == total else f"{note} ({count} of {total} runs)" for note, count in counts.items()]
 
 

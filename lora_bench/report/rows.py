@@ -193,6 +193,7 @@ def _order(record: Record) -> tuple[Any, ...]:
         config.get("lora.r") or 0,
         str(config.get("placement.name")),
         config["training.lr"],
+        config.get("processes.name") or "",
         json.dumps(_compared(record), sort_keys=True),
     )
 

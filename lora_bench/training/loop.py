@@ -78,12 +78,12 @@ class TrainingJob:
     seed: int
     config_digest: str
     checkpoints: Path
-    earlier: EarlierRun | None
-    """Whose newest checkpoint is gone on from where this run has none."""
     evaluate: Callable[[], dict[str, float]]
     """Evaluates the network as it stands; gives the metrics with their `eval/` names."""
     observer: Observer
     stop_requested: Callable[[], bool]
+    earlier: EarlierRun | None = None
+    """Whose newest checkpoint is gone on from where this run has none."""
 
 
 class Loop:
@@ -192,7 +192,7 @@ class Loop:
         wants_stop = False
         if is_last or (training.eval_every and done % training.eval_every == 0):
             wants_stop = self._evaluate(done) and not is_last
-        interrupted = not is_last and self._backend.any(job.stop_requested())
+        interrupted = self._backend.any(job.stop_requested()) and not is_last
         if self.progress.status == "diverged":
             return False
         if interrupted or (training.checkpoint_every and (done % training.checkpoint_every == 0) and not is_last):
@@ -215,12 +215,13 @@ class Loop:
         seconds = time.perf_counter() - start
         progress = self.progress
         progress.train_s += seconds
-        progress.padded_tokens += sum(
+        own_padded = sum(
             batch[name].numel()
             for batch in micro_batches
             for name in ("input_ids", "decoder_input_ids")
             if name in batch
         )
+        progress.padded_tokens += int(self._backend.total_of(own_padded))
         if is_memory_step:
             progress.untimed_steps.append(step)
         progress.step_s.append(seconds)
@@ -235,7 +236,7 @@ class Loop:
         method, backend = self._job.method, self._backend
         own_targets = sum(count_targets(batch, self._job.kind) for batch in micro_batches)
         # The mean is over the targets of all processes, and gradients become means over processes.
-        num_targets = backend.total_of(own_targets)[0] / backend.num_processes
+        num_targets = backend.total_of(own_targets) / backend.num_processes
         total = torch.zeros((), device=backend.device)
         for index, batch in enumerate(micro_batches):
             with backend.micro_batch(is_last=index == len(micro_batches) - 1):
@@ -248,7 +249,7 @@ class Loop:
             backend.backward(penalty)
         if watch is not None:
             watch.after_backward()
-        loss_value = backend.total_of(float(total))[0] / backend.num_processes
+        loss_value = backend.total_of(float(total)) / backend.num_processes
         if not math.isfinite(loss_value):
             return loss_value, math.nan
         norm = backend.update(

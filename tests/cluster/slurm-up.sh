@@ -33,9 +33,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   # The packages' own scripts are to start nothing.
   made=0
   [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; made=1; }
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  installed=0
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    >/dev/null || installed=69 # EX_UNAVAILABLE
   [ "$made" = 0 ] || rm -f /usr/sbin/policy-rc.d
+  [ "$installed" = 0 ] || { echo "slurm-up: cannot install ${missing[*]}" >&2; exit "$installed"; }
 fi
 
 umask 022

@@ -12,47 +12,17 @@ import time
 
 import pytest
 from support.studies import ROOT
+from support.watching import check_each_once, finish, wait_for_step, wait_until
 
-from lora_bench import cli, rundir
+from lora_bench import cli
 from lora_bench.errors import ExecutionError
 from lora_bench.execution import cluster
 
 pytestmark = pytest.mark.cluster
 
 
-def check_each_once(study, *, num_runs, num_steps):
-    assert study.statuses() == {"finished": num_runs}
-    for run in study.runs():
-        steps = [line["step"] for line in rundir.read_lines(run.metrics) if "train/loss" in line["metrics"]]
-        assert steps == list(range(1, num_steps + 1)), run.path
-
-
-def wait_until(condition, what, *, limit_s=60.0):
-    end = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
-    return found
-
-
 def job_of(run):
     return json.loads(run.job.read_text())["job_id"]
-
-
-def wait_for_step(study, process, step):
-    """The first run that has come so far."""
-
-    def look():
-        assert process.poll() is None, process.communicate()[0]
-        return next((run for run in study.runs() if run.is_held() and run.read_status().get("step", 0) >= step), None)
-
-    return wait_until(look, f"no run came to step {step}")
-
-
-def finish(process, *, code=0):
-    out, _ = process.communicate(timeout=180)
-    assert process.returncode == code, out
-    return out
 
 
 def test_runs_are_jobs_named_after_study_and_trial_and_log_in_their_directories(study):
@@ -218,19 +188,3 @@ def test_what_the_cluster_offers_and_would_be_asked(slurm, tmp_path, capsys):
     assert cli.main([*words, "executor.gpus_per_node=3"]) == 1
     answers = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert "node configuration is not available" in answers["a run"]["advice"]
-
-
-@pytest.mark.slow
-def test_64_trials_on_four_nodes_keep_every_place_busy(study):
-    words = ["lora.r=1,2,3,4", f"seed={','.join(map(str, range(16)))}", "study.n_jobs=16", "training.max_steps=200"]
-    process = study.start(*words)
-    wait_for_step(study, process, 1)
-    idle, looks = 0, 0
-    while process.poll() is None and sum(study.statuses().values()) < 56:
-        running = sum(state == "RUNNING" for state in cluster.queue().values())
-        idle, looks = idle + (running < 8), looks + 1
-        time.sleep(0.5)
-    finish(process)
-    check_each_once(study, num_runs=64, num_steps=200)
-    # A place is free for the moment between the end of a job and the start of the next.
-    assert idle / looks < 0.5

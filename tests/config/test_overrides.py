@@ -41,6 +41,8 @@ def test_all_faults_come_together_with_the_nearest_names():
 
 def test_keys_of_another_choice_are_not_accepted():
     assert "no key 'train' in 'task'" in faults("task.train=x.csv")[0]
+    assert faults("task.train=x.csv")[0].endswith("; task=files would have it")
+    assert "; processes=ddp, fsdp, zero1, zero2, zero3, zero3_offload would have it" in faults("processes.count=2")[0]
 
 
 def test_several_values_without_m_say_so():

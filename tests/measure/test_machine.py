@@ -17,3 +17,14 @@ def test_provenance_names_this_machine():
     assert f"{len(os.sched_getaffinity(0))} cores" in made.hardware
     assert made.commit is None or len(made.commit) == 40
     assert "pytest" in made.command or "python" in made.command
+
+
+def test_where_there_is_no_checkout_the_environment_names_the_commit(monkeypatch):
+    def no_git(*words):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(machine, "_git", no_git)
+    monkeypatch.setenv(machine.COMMIT_VARIABLE, "0" * 40)
+    assert machine.source_commit.__wrapped__() == ("0" * 40, None)
+    monkeypatch.setenv(machine.COMMIT_VARIABLE, "")
+    assert machine.source_commit.__wrapped__() == (None, None)

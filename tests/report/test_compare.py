@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from support.synthetic_runs import append_lines, finish_run, finished_run, rank_grid, start_run, synthetic_config
+from support.synthetic_runs import (
+    append_lines,
+    finish_run,
+    finished_run,
+    rank_grid,
+    replaced,
+    start_run,
+    synthetic_config,
+)
 
+from lora_bench.config.processes import DdpConfig
+from lora_bench.records import GroupUse
 from lora_bench.report import build_comparison, comparison_json
 from lora_bench.rundir import finite
 
@@ -46,6 +57,15 @@ def test_the_best_full_row_is_the_baseline(tmp_path):
     assert table.baseline is not None
     assert table.baseline.settings == ("lr 0.0003",)
     assert [row.label for row in table.rows] == ["LoRA r=8", *["full fine-tuning"] * 3]
+
+
+def test_several_processes_are_rows_of_their_own_and_their_memory_is_explained(tmp_path):
+    config = synthetic_config()
+    runs = [finished_run(tmp_path, config), finished_run(tmp_path, replace(config, processes=DdpConfig()))]
+    replaced(runs[1], processes=GroupUse("ddp", 2, 1, "gloo", [], None, [1.0, 1.0], 1.0, 2.0))
+    (table,) = build_comparison(runs).tables
+    assert [row.settings[-1] for row in table.rows] == ["lr 0.002", "ddp × 2"]
+    assert "memory of runs with several processes is that of the largest of them (1 of 2 runs)" in table.notes
 
 
 def test_without_a_full_run_there_is_no_ratio(tmp_path):

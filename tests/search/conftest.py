@@ -1,14 +1,12 @@
-"""Studies whose runs pretend to train, in processes of their own; a PostgreSQL server for those that want one."""
+"""Studies whose runs pretend to train, in processes of their own."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.postgres import PostgresServer, find_binaries, server_folder
 from support.studies import PretendedStudy
 
 WORDS = ("model=tiny", "task.num_train=64", "task.num_eval=32", "executor.threads_per_run=1")
@@ -38,17 +36,3 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no tmpfs can be mounted here ({mounted.stderr.decode().strip()}); root can")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
-    """A server that the test may stop and start."""
-    pytest.importorskip("psycopg")
-    if find_binaries() is None:
-        pytest.skip("no PostgreSQL server here; `apt-get install postgresql`, as .ci/run does")
-    folder = server_folder()
-    server = PostgresServer(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)

@@ -8,11 +8,12 @@ import time
 
 from rich.console import Console
 
-from lora_bench.config.executor import SlurmExecutorConfig
+from lora_bench.config.executor import RayExecutorConfig, SlurmExecutorConfig
 from lora_bench.errors import ConfigError, LoraBenchError
 from lora_bench.execution.base import Executor, RunRequest
 from lora_bench.execution.local import LocalExecutor, enter_run
 from lora_bench.execution.pretend import pretend, write_pretended
+from lora_bench.execution.ray import RayExecutor
 from lora_bench.execution.slurm import SlurmExecutor
 from lora_bench.preflight import root_folder
 from lora_bench.search.question import build_question
@@ -40,12 +41,14 @@ def faulty(request: RunRequest) -> None:
 
 
 def build_pretender(words: list[str]) -> Executor:
-    """What starts the runs: on this machine, or as jobs where the words say `executor=slurm`."""
-    if "executor=slurm" not in words:
+    """What starts the runs: on this machine, or on the cluster that the words name."""
+    if not any(word.startswith("executor=") for word in words):
         return LocalExecutor(faulty, preload="lora_bench.execution.pretend")
     config = build_question(words).config
-    assert isinstance(config.executor, SlurmExecutorConfig), "the words say so"
-    return SlurmExecutor(config.executor, root_folder(config) / "slurm", is_pretended=True)
+    if isinstance(config.executor, SlurmExecutorConfig):
+        return SlurmExecutor(config.executor, root_folder(config) / "slurm", is_pretended=True)
+    assert isinstance(config.executor, RayExecutorConfig), "the words say so"
+    return RayExecutor(config.executor, is_pretended=True)
 
 
 def main() -> int:

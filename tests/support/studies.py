@@ -29,15 +29,16 @@ ENDS = {"finished", "pruned", "diverged", "oom", "failed"}
 class PretendedStudy:
     """One study with a root of its own."""
 
-    def __init__(self, root: Path, words: Sequence[str]) -> None:
-        """Starts nothing; `words` are what every command has in common."""
+    def __init__(self, root: Path, words: Sequence[str], *, prefix: Sequence[str] = ()) -> None:
+        """Starts nothing; `words` are what every command has in common, after a prefix such as `nsenter`."""
         self.root = root
         self.words = [*words, f"paths.root={root}"]
+        self._prefix = prefix
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """The study in a process of its own, with further words."""
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-        command = [sys.executable, str(SCRIPT), *self.words, *words]
+        command = [*self._prefix, sys.executable, str(SCRIPT), *self.words, *words]
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

@@ -113,13 +113,13 @@ class Backend(ABC):
         """The sum over all processes, in each of them. Every process calls it with the same shape."""
         return values
 
-    def total_of(self, *values: float) -> list[float]:
-        """`total` of single numbers."""
-        return [float(value) for value in self.total(np.array(values, dtype=np.float64))]
+    def total_of(self, value: float) -> float:
+        """`total` of a single number."""
+        return float(self.total(np.array([value], dtype=np.float64))[0])
 
     def any(self, is_so: bool) -> bool:
         """Whether it is so in any process."""
-        return self.total_of(float(is_so))[0] > 0
+        return self.total_of(float(is_so)) > 0
 
     def mark(self, prefix: str) -> str:
         """How this process's own tensors are called in a checkpoint: those of the first as if it were alone."""

@@ -11,6 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from lora_bench.config.schema import TrainingConfig
+from lora_bench.models.roles import FAMILIES, family_name
 from lora_bench.training.backends.base import OwnStepBackend
 from lora_bench.training.backends.group import GroupBackend, check_accelerator
 
@@ -35,8 +36,8 @@ class DdpBackend(GroupBackend, OwnStepBackend):
     def prepare(self, net: nn.Module, training: TrainingConfig, lr_factors: Sequence[float]) -> nn.Module:
         """The network within DistributedDataParallel."""
         self._make_optimizer(net, training, lr_factors)
-        # Of a whole model a task may leave parameters out (a pooler, say); looking for them costs time.
-        self._wrapping.find_unused_parameters = all(parameter.requires_grad for parameter in net.parameters())
+        # Of a whole model that we do not know a task may leave parameters out; looking for them costs time.
+        self._wrapping.find_unused_parameters = _is_unknown(net) and all(p.requires_grad for p in net.parameters())
         self._wrapped = wrapped = self._accelerator.prepare(net)
         assert isinstance(wrapped, nn.Module), "a network becomes a network"
         return wrapped
@@ -48,3 +49,8 @@ class DdpBackend(GroupBackend, OwnStepBackend):
         puts_off = not is_last and not self._masters.has_lowered
         with self._accelerator.no_sync(self._wrapped) if puts_off else contextlib.nullcontext():
             yield
+
+
+def _is_unknown(net: nn.Module) -> bool:
+    config = getattr(net, "config", None)
+    return config is None or family_name(config.to_dict()) not in FAMILIES

@@ -97,6 +97,8 @@ def test_what_was_asked_for_is_what_ran(pair):
     assert alone.processes is None
     assert (use.count, use.nodes, use.transport, len(use.memory), len(use.train_s)) == (2, 1, "gloo", 2, 2)
     assert group.run_name != alone.run_name
+    # Padding is that of all processes; the tokens of all beside the padded ones of one would come out below 0.
+    assert 0 <= group.timing.padding_fraction < alone.timing.padding_fraction + 0.05
     assert group.sizes.trainable_parameters == alone.sizes.trainable_parameters
     assert group.sizes.total_parameters == alone.sizes.total_parameters
 

@@ -1,0 +1,2 @@
+-- Run once, when the database is made: MLflow has the first one, Optuna this.
+CREATE DATABASE optuna;
