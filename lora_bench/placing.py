@@ -16,6 +16,7 @@ from lora_bench.models.carries import start_rank
 from lora_bench.models.guess import guess_modules, guess_note, num_numbered_layers
 from lora_bench.models.heads import head_modules
 from lora_bench.models.roles import FAMILIES, OUTSIDE, family_of, find_layers, roles_of
+from lora_bench.models.sizes import active_experts, rank_split
 from lora_bench.models.split import split_fused
 
 
@@ -43,8 +44,9 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
         head_modules=tuple(head_modules(net)),
         layers=tuple(Layer(*names) for names in layers),
         has_encoder=bool(net.config.is_encoder_decoder),
+        active_experts=active_experts(net.config.to_dict()),
         by_role=by_role,
-        ranks=_own_ranks(placement, by_role) if placement is not None else {},
+        ranks=_own_ranks(placement, by_role) | _expert_ranks(config, by_role, net) if placement is not None else {},
     )
 
 
@@ -84,6 +86,19 @@ def _place_by_names(config: RunConfig, placement: PlacementConfig, net: PreTrain
 
 def _own_ranks(placement: PlacementConfig, by_role: Mapping[str, Sequence[str]]) -> dict[str, int]:
     return {name: r for role, r in placement.rank.given().items() for name in by_role.get(role, ())}
+
+
+def _expert_ranks(config: RunConfig, by_role: Mapping[str, Sequence[str]], net: PreTrainedModel) -> dict[str, int]:
+    """Of the matrices of experts, over which the rank of their role is split."""
+    if config.lora is None or config.placement is None:
+        return {}
+    own, parts = config.placement.rank.given(), {role: rank_split(net.config.to_dict(), role) for role in by_role}
+    return {
+        name: own.get(role, config.lora.r) // parts[role]
+        for role, names in by_role.items()
+        if parts[role] > 1
+        for name in names
+    }
 
 
 def _rank_faults(

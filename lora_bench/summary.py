@@ -121,7 +121,7 @@ def _profile(names: list[str], values: NDArray[np.float64]) -> MemoryProfile:
 def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
     """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through."""
     once = [*placed.head_modules, "pooler"]
-    total, trained = flops.matrix_parameters(net, per_sequence=once)
+    total, trained = flops.matrix_parameters(net, per_sequence=once, active_experts=placed.active_experts)
     if not placed.has_encoder:
         return flops.flops_per_token(total, trained)
     of_response = flops.matrix_parameters(net, per_sequence=[*once, *OF_PROMPT])

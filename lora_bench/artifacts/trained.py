@@ -17,6 +17,7 @@ from lora_bench.errors import ArtifactError, ConfigError, DataError, ModelError
 from lora_bench.manifest import MANIFEST_FILE, find_change
 from lora_bench.models import read_architecture, weights_digest
 from lora_bench.models.folders import PICKLES, read_header
+from lora_bench.models.roles import FAMILIES, family_name
 from lora_bench.preflight import cache_folder
 from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
@@ -143,7 +144,7 @@ def check_same_base(runs: Sequence[TrainedRun]) -> None:
 
 
 def check_adapter(trained: TrainedRun) -> None:
-    """Looks whether all that was trained is one PEFT adapter.
+    """Looks whether all that was trained is one PEFT adapter, on modules that PEFT knows.
 
     Raises:
         ArtifactError: If it is not, or if it fits no base that PEFT could load.
@@ -157,6 +158,14 @@ def check_adapter(trained: TrainedRun) -> None:
         raise ArtifactError(
             f"{trained.name}: what method={trained.config.method.name} trained is no PEFT adapter, or not that alone; "
             f"lora-bench merge writes it as a model folder if the method merges"
+        )
+    architecture, placement = read_architecture(trained.config.model), trained.config.placement
+    family = FAMILIES.get(family_name(architecture))
+    adapted = [role for role in placement.roles if role in family.expert_roles] if family and placement else []
+    if adapted:
+        raise ArtifactError(
+            f"{trained.name}: its adapters of '{adapted[0]}' stand on single experts, which the plain architecture "
+            f"keeps in one block, where PEFT has no place for them; lora-bench merge and compose write a model folder"
         )
 
 

@@ -14,12 +14,18 @@ from lora_bench.measure.memory import num_values
 LOOKUP = ".lora_embedding_A."
 """What PEFT calls the adapter's table beside one of embeddings."""
 
+EXPERTS = ".experts."
+"""What transformers calls the module that holds those of a layer."""
 
-def matrix_parameters(net: nn.Module, *, per_sequence: Sequence[str] = ()) -> tuple[int, int]:
+
+def matrix_parameters(
+    net: nn.Module, *, per_sequence: Sequence[str] = (), active_experts: tuple[int, int] = (1, 1)
+) -> tuple[int, int]:
     """Numbers in weights that take part in a product for every token: (all, trained).
 
     Look-ups in embeddings and in the A of their adapters are left out, and so is what stands below a module named in
-    `per_sequence` (poolers, task heads), which acts once on a sequence.
+    `per_sequence` (poolers, task heads), which acts once on a sequence. Of the experts of a layer only those count that
+    a token goes to: `active_experts` says how many of how many.
     """
     once = {f".{name}." for name in per_sequence}
     lookups = {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
@@ -38,8 +44,9 @@ def matrix_parameters(net: nn.Module, *, per_sequence: Sequence[str] = ()) -> tu
         # A tied unembedding is a product as well as a look-up.
         if parameter.dim() < 2 or (id(parameter) in lookups and id(parameter) not in products):
             continue
-        total += num_values(parameter)
-        trained += parameter.numel() if parameter.requires_grad else 0
+        active, available = active_experts if EXPERTS in name else (1, 1)
+        total += num_values(parameter) * active // available
+        trained += parameter.numel() * active // available if parameter.requires_grad else 0
     return total, trained
 
 

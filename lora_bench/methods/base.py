@@ -45,6 +45,8 @@ class Placed:
     """Every layer, from the input on."""
     has_encoder: bool = False
     """Whether the network is a decoder with an encoder, which reads the prompt."""
+    active_experts: tuple[int, int] = (1, 1)
+    """Experts that a token goes to, and all that a layer has."""
     by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """`target_modules` by what they do in their layer."""
     ranks: Mapping[str, int] = field(default_factory=dict)

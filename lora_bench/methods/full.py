@@ -25,7 +25,8 @@ class FullMethod(Method):
     def save(self, net: nn.Module, folder: Path) -> None:
         """The model folder that `from_pretrained` reads."""
         disable_progress_bar()
-        net.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+        # By the names of the network, which `load` reads: published folders keep experts one by one.
+        net.save_pretrained(folder, safe_serialization=True, save_original_format=False)  # type: ignore[operator]
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """All weights, by name; tied ones are stored once."""

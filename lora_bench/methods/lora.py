@@ -5,6 +5,8 @@ The task head is trained as well and counted apart, as in the paper. rsLoRA is t
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
@@ -62,8 +64,8 @@ class LoraMethod(AdaptedMethod):
             "r": self.lora.r,
             "lora_alpha": self._peft_alpha(self.lora.r),
             "use_rslora": self.lora.alpha_convention is AlphaConvention.rslora,
-            "rank_pattern": dict(placed.ranks),
-            "alpha_pattern": {name: self._peft_alpha(r) for name, r in placed.ranks.items()},
+            "rank_pattern": (ranks := _patterns(placed.ranks)),
+            "alpha_pattern": {name: self._peft_alpha(r) for name, r in ranks.items()},
             "lora_dropout": self.lora.dropout,
             "init_lora_weights": "gaussian" if self.lora.init is LoraInit.gaussian else True,
             "target_modules": list(placed.target_modules),
@@ -75,6 +77,11 @@ class LoraMethod(AdaptedMethod):
         """PEFT knows alpha / r and alpha / sqrt(r); the third convention is the first with another alpha."""
         is_rslora = self.lora.alpha_convention is AlphaConvention.rslora
         return self.lora.alpha if is_rslora else lora_scaling(self.lora, r) * r
+
+
+def _patterns(ranks: Mapping[str, int]) -> dict[str, int]:
+    """As PEFT matches them, which is one by one for each module: all experts of a layer as one."""
+    return {re.sub(r"\.experts\.\d+\.", r".experts.\\d+.", name): r for name, r in ranks.items()}
 
 
 def lora_layers(net: nn.Module) -> dict[str, Any]:

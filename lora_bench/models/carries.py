@@ -15,13 +15,16 @@ from lora_bench.models.counts import bias_parameters, low_rank_parameters, role_
 from lora_bench.models.roles import EMBED, FAMILIES, OUTSIDE, UNEMBED, family_name, role_faults
 from lora_bench.models.sizes import (
     Architecture,
+    active_experts,
     decoder_start,
     max_tokens,
     model_type_of,
     num_layers,
     outside_shapes,
     placement_faults,
+    rank_split,
     role_shapes,
+    split_rank_faults,
 )
 
 _NEED_LAYERS = (
@@ -38,6 +41,30 @@ _NEED_ONE_TEXT: Mapping[type[MethodConfig], str] = {
     methods.QloraMethodConfig: "needs activations that keep their dtype, and T5 gives them that of its weights, bytes",
 }
 """What keeps methods from a decoder that has an encoder."""
+_KNOW_EXPERTS = (
+    methods.FullMethodConfig,
+    methods.BitFitMethodConfig,
+    methods.TopLayersMethodConfig,
+    methods.LoraMethodConfig,
+    methods.RsLoraMethodConfig,
+    methods.LoraPlusMethodConfig,
+    methods.LoraFaMethodConfig,
+    methods.DoraMethodConfig,
+    methods.PrefixMethodConfig,
+)
+"""Methods that layers with experts carry."""
+_ROUNDED = "takes its start from the base, and in bf16 what that rounds off sends tokens to other experts"
+_WITHOUT_EXPERTS: Mapping[type[MethodConfig], str] = {
+    methods.EvaMethodConfig: "looks at what each matrix reads, and an expert that no token goes to reads nothing",
+    methods.PissaMethodConfig: _ROUNDED,
+    methods.OloraMethodConfig: _ROUNDED,
+    methods.AdaLoraMethodConfig: "moves ranks between matrices, and that of the experts is split evenly",
+    methods.QloraMethodConfig: "rounds matrices, and the experts of a layer lie in one block",
+    methods.VeraMethodConfig: "has one pair of matrices for all and no rank to split over experts",
+    methods.Ia3MethodConfig: "scales the one input of the down projection, and here each expert has its own",
+    methods.AdapterMethodConfig: "stands after the one down projection, and here each expert has its own",
+}
+"""What keeps the others from them."""
 SHORTEST_TEXT = 4
 """Tokens that have to be left for a text."""
 
@@ -70,6 +97,7 @@ def _faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
     if method.own_roles:
         yield from role_faults(model_type_of(architecture), method.own_roles)
     yield from _encoder_faults(config, architecture)
+    yield from _expert_faults(config, architecture)
     if isinstance(method, methods.BitFitMethodConfig) and is_known(architecture) and not _biases(config, architecture):
         yield Fault("method", _no_biases(architecture, "bitfit would train nothing", "method=lora or method=ia3"))
     if isinstance(method, _NEED_LAYERS):
@@ -108,6 +136,29 @@ def _encoder_faults(config: RunConfig, architecture: Architecture) -> Iterator[F
         yield Fault("placement.roles", f"'{ends[0]}' is no role in {model_type_of(architecture)}: {problem}")
 
 
+def _expert_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fault]:
+    """What layers with experts cannot carry."""
+    family = FAMILIES.get(family_name(architecture))
+    if family is None or family.experts is None:
+        return
+    active, available = active_experts(architecture)
+    if active > available:
+        problem = f"{active} is above the {available} experts of a layer; use 1 to {available}"
+        yield Fault("model.architecture.num_experts_per_tok", problem)
+    if architecture.get("mlp_only_layers") or architecture.get("decoder_sparse_step", 1) != 1:
+        problem = "some layers have no experts; only networks with experts in every layer are known"
+        yield Fault("model.architecture", f"{problem} (mlp_only_layers=[], decoder_sparse_step=1)")
+    method, placement = config.method, config.placement
+    if not isinstance(method, _KNOW_EXPERTS):
+        why = next(why for kind, why in _WITHOUT_EXPERTS.items() if isinstance(method, kind))
+        works = "full, top_layers, lora, rslora, lora_plus, lora_fa, dora or a prefix"
+        yield Fault("method", f"{method.name} {why}; on {model_type_of(architecture)} use {works}")
+    roles = [role for role in family.expert_roles if placement is not None and role in placement.roles]
+    if placement is not None and placement.budget is not None and roles:
+        problem = f"the rank of '{roles[0]}' goes in steps of the {active} experts of a token"
+        yield Fault("placement.budget", f"{problem}, so no rank is chosen for it; give lora.r instead")
+
+
 def _placement_faults(config: RunConfig, placement: PlacementConfig, architecture: Architecture) -> Iterator[Fault]:
     method = config.method
     if "model_type" in architecture and not is_known(architecture):
@@ -128,7 +179,8 @@ def _placement_faults(config: RunConfig, placement: PlacementConfig, architectur
         yield from _outside_faults(config, placement)
     shapes = {**role_shapes(architecture), **outside_shapes(architecture, placement.roles)}
     for role, r in placement.rank.given().items():
-        side = min(shapes.get(role, (r, r)))
+        yield from split_rank_faults(architecture, role, r, key=f"placement.rank.{role}")
+        side = min(shapes.get(role, (r, r))) * rank_split(architecture, role)
         if r > side:
             yield Fault(f"placement.rank.{role}", f"{r} is larger than the smaller side, {side}; use 1 to {side}")
     if placement.budget is not None and not faults:

@@ -12,12 +12,14 @@ from lora_bench.errors import ConfigError, Fault
 from lora_bench.models.roles import ATTENTION, UNEMBED, roles_of
 from lora_bench.models.sizes import (
     Architecture,
+    active_experts,
     cross_layers,
     hidden_size,
     model_type_of,
     num_layers,
     num_matrices,
     outside_shapes,
+    rank_split,
     role_shapes,
 )
 
@@ -102,6 +104,7 @@ _SMALLER: Mapping[str, _Smaller] = {
     "mistral": _Smaller(lambda a: ()),
     "qwen2": _Smaller(lambda a: ("q", "k", "v")),
     "qwen3": _Smaller(_by_flags, head_norms=2),
+    "qwen3_moe": _Smaller(lambda a: ATTENTION if a.get("attention_bias") else (), head_norms=2),
     "gemma": _Smaller(_by_flags),
     "gemma2": _Smaller(_by_flags, norms=4),
     "gemma3_text": _Smaller(_by_flags, norms=4, head_norms=2),
@@ -128,6 +131,8 @@ def layer_parameters(architecture: Architecture, layer: int) -> int:
     hidden, cross = hidden_size(architecture), cross_layers(architecture)
     matrices = sum(i * o * num_matrices(architecture, role, [layer]) for role, (i, o) in shapes.items())
     matrices += smaller.extra(architecture) * (hidden + 1) * hidden
+    num_experts = active_experts(architecture)[1]
+    matrices += num_experts * hidden if num_experts > 1 else 0  # What chooses among them.
     # A layer that attends to an encoder has a norm before that.
     norms = (smaller.norms + (layer in cross)) * hidden * (2 if smaller.has_norm_bias else 1)
     norms += smaller.first(architecture) if layer in (0, *cross[:1]) else 0
@@ -216,7 +221,8 @@ def _over_places(
     shapes, own = role_shapes(architecture), placement.rank.given()
     layers = placement.chosen_layers(num_layers(architecture))
     inside = sum(
-        count(shapes[role], own.get(role, r)) * num_matrices(architecture, role, layers)
+        count(shapes[role], own.get(role, r) // rank_split(architecture, role))
+        * num_matrices(architecture, role, layers)
         for role in set(placement.roles) & set(shapes)
     )
     ends = outside_shapes(architecture, placement.roles)

@@ -4,6 +4,9 @@ A role says what a matrix does in a layer: `q k v o` (attention), `up gate down`
 relative to a layer and are matched against whole module names, because suffixes are not enough: in BERT
 `attention.output.dense` is `o`, `output.dense` is `down`, and a pooler or a classifier is neither.
 
+Where a layer has experts, `*` stands for the number of each of them. Their paths name the children that
+`experts.SplitExperts` makes of the block that they lie in.
+
 Some architectures keep several roles in one matrix. Their paths name the children that
 `split.split_fused` makes of it: `attn.c_attn` of GPT-2 becomes `attn.c_attn.q`, `.k` and `.v`.
 
@@ -54,6 +57,8 @@ class Family:
     """Role to a second module that has it, in layers of a decoder that has an encoder."""
     fused: Mapping[str, Fused] = field(default_factory=dict)
     """Modules that hold several roles, relative to a layer."""
+    experts: str | None = None
+    """The module that holds the experts of a layer, relative to it; None where a layer has one feed-forward part."""
     last_norm: str | None = None
     """The norm that ends a layer, relative to it, where norms come after the parts; else None."""
     is_encoder: bool = False
@@ -65,6 +70,11 @@ class Family:
     def has_encoder(self) -> bool:
         """Whether it is a decoder with an encoder: one reads the prompt, the other the response."""
         return bool(self.more)
+
+    @property
+    def expert_roles(self) -> tuple[str, ...]:
+        """The roles that every expert of a layer has."""
+        return tuple(role for role, path in self.paths.items() if self.experts and path.startswith(f"{self.experts}."))
 
     def paths_of(self, role: str) -> tuple[str, ...]:
         """Every path with this role; none where the family lacks it."""
@@ -82,7 +92,11 @@ class Family:
         matches = [(name, match) for name in names if (match := pattern.fullmatch(name))]
         every = dict.fromkeys(match[1] for _, match in matches)
         chosen = every if layers is None else {layer for number, layer in enumerate(every) if number in set(layers)}
-        return [(name, match[2]) for name, match in matches if match[2] in wanted and match[1] in chosen]
+        paths_of = [(name, self._any_expert(match[2])) for name, match in matches if match[1] in chosen]
+        return [(name, path) for name, path in paths_of if path in wanted]
+
+    def _any_expert(self, path: str) -> str:
+        return re.sub(rf"(?<={re.escape(self.experts)}\.)\d+", "*", path) if self.experts else path
 
 
 _LLAMA = Family(
@@ -202,6 +216,14 @@ FAMILIES: Mapping[str, Family] = {
         {**_T5_PATHS, "gate": "layer.1.DenseReluDense.wi_0", "up": "layer.1.DenseReluDense.wi_1"},
         more={**_T5_MORE, "gate": "layer.2.DenseReluDense.wi_0", "up": "layer.2.DenseReluDense.wi_1"},
     ),
+    "qwen3_moe": Family(
+        "layers",
+        {
+            **{role: _LLAMA.paths[role] for role in ATTENTION},
+            **{role: f"mlp.experts.*.w_{role}" for role in ("up", "gate", "down")},
+        },
+        experts="mlp.experts",
+    ),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA),
 }
 """By `family_name`; the module names of transformers 5."""
@@ -311,8 +333,9 @@ def find_layers(net: PreTrainedModel) -> list[tuple[str, str, str, str | None]]:
 
 
 def _last_in(layer: str, paths: Sequence[str], modules: Collection[str]) -> str:
-    """Of the modules with a role in a layer, the one that comes last."""
-    return [name for path in paths if (name := f"{layer}.{path}") in modules][-1]
+    """Of the modules with a role in a layer, the one that comes last; of experts, the module that holds them all."""
+    found = [f"{layer}.{path.partition('.*')[0]}" for path in paths]
+    return [name for name in found if name in modules][-1]
 
 
 def _explain_unknown(role: str) -> str:

@@ -37,6 +37,7 @@ _KEYS: Mapping[str, _Keys] = {
     ),
     "opt": _Keys(inner="ffn_dim", embedding="word_embed_proj_dim"),
     "deberta-v2": _Keys(head_dim="attention_head_size"),
+    "qwen3_moe": _Keys(inner="moe_intermediate_size"),
 }
 _HEAD_DIMS = {"t5": 64, "t5_gated": 64, "qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
 """Defaults of the configuration classes in transformers 5 where these are not hidden size / heads."""
@@ -99,9 +100,49 @@ def cross_layers(architecture: Architecture) -> range:
 
 
 def num_matrices(architecture: Architecture, role: str, layers: Collection[int]) -> int:
-    """How many matrices these layers have with this role: two of attention where they attend to an encoder as well."""
+    """How many matrices these layers have with this role: one, or one of each expert.
+
+    Two of attention where they attend to an encoder as well.
+    """
+    if role in FAMILIES[model_type_of(architecture)].expert_roles:
+        return len(layers) * active_experts(architecture)[1]
     twice = set(layers) & set(cross_layers(architecture)) if role in ATTENTION else ()
     return len(layers) + len(twice)
+
+
+def rank_split(architecture: Architecture, role: str) -> int:
+    """Over how many matrices with this role a token spreads in one layer: the experts that it goes to, else 1.
+
+    A rank is split over them, so that adapters have the same part of the parameters that act on a token in every layer
+    ("LoRA Without Regret", Schulman et al., 2025: the rank of each expert is the rank over the active experts).
+    """
+    return active_experts(architecture)[0] if role in FAMILIES[model_type_of(architecture)].expert_roles else 1
+
+
+def active_experts(architecture: Architecture) -> tuple[int, int]:
+    """Experts that a token goes to, and all that a layer has; one of one without a choice.
+
+    Raises:
+        ConfigError: If the numbers are missing.
+    """
+    family = FAMILIES.get(family_name(architecture))
+    if family is None or family.experts is None:
+        return 1, 1
+    # What transformers 5 saves calls them local, what is published does not.
+    available = _number(architecture, "num_experts", default=architecture.get("num_local_experts"))
+    return _number(architecture, "num_experts_per_tok"), available
+
+
+def split_rank_faults(architecture: Architecture, role: str, r: int, *, key: str) -> list[Fault]:
+    """What is wrong with splitting the rank `r` of this role; `key` is where it was given."""
+    parts = rank_split(architecture, role)
+    if r % parts == 0:
+        return []
+    near = sorted({max(1, r // parts) * parts, (r // parts + 1) * parts})
+    use = " or ".join(map(str, near))
+    return [
+        Fault(key, f"{r} cannot be split over the {parts} experts that a token of role '{role}' goes to; use {use}")
+    ]
 
 
 def decoder_start(architecture: Architecture) -> int | None:
@@ -136,7 +177,10 @@ def adapter_parameters(architecture: Architecture, roles: Sequence[str], r: int)
     Each adapted matrix gets A (r, in) and B (out, r): r * (in + out) parameters (LoRA, arXiv:2106.09685, 4.2).
     """
     shapes, layers = role_shapes(architecture), range(num_layers(architecture))
-    inside = sum(r * sum(shapes[role]) * num_matrices(architecture, role, layers) for role in set(roles) & set(shapes))
+    inside = sum(
+        r * sum(shapes[role]) * num_matrices(architecture, role, layers) // rank_split(architecture, role)
+        for role in set(roles) & set(shapes)
+    )
     outside = sum(r * sum(shape) for shape in outside_shapes(architecture, roles).values())
     return inside + outside
 
@@ -151,7 +195,11 @@ def placement_faults(architecture: Architecture, *, roles: Sequence[str], r: int
     if faults or r is None:
         return faults
     shapes |= outside_shapes(architecture, roles)
-    side, role = min((min(shapes[role]), role) for role in roles if role in shapes)
+    placed = [role for role in roles if role in shapes]
+    undivided = (fault for role in placed for fault in split_rank_faults(architecture, role, r, key="lora.r"))
+    if (fault := next(undivided, None)) is not None:
+        return [fault]
+    side, role = min((min(shapes[role]) * rank_split(architecture, role), role) for role in placed)
     if r > side:
         return [
             Fault("lora.r", f"{r} is larger than the smallest adapted side, {side} of role '{role}'; use 1 to {side}")

@@ -18,6 +18,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_bench.errors import ModelError
+from lora_bench.models.experts import SplitExperts, build_linear
 from lora_bench.models.roles import FAMILIES, family_of
 from lora_bench.models.sizes import role_shapes
 
@@ -48,7 +49,7 @@ class SplitLinear(nn.Module):
         biases = None if fused.bias is None else self.take_apart(fused.bias.detach())
         for index, role in enumerate(self.roles):
             bias = None if biases is None else biases[index]
-            self.add_module(role, _build_linear(weights[index], bias, requires_grad=fused.weight.requires_grad))
+            self.add_module(role, build_linear(weights[index], bias, requires_grad=fused.weight.requires_grad))
 
     def forward(self, x_BTI: torch.Tensor) -> torch.Tensor:
         """The fused layer's output, shape (batch, tokens, sum of out features)."""
@@ -72,7 +73,7 @@ class SplitLinear(nn.Module):
         requires_grad = parts[0].weight.requires_grad
         if self.is_conv1d:
             return _build_conv1d(weight_OI, bias, requires_grad=requires_grad)
-        return _build_linear(weight_OI, bias, requires_grad=requires_grad)
+        return build_linear(weight_OI, bias, requires_grad=requires_grad)
 
     def take_apart(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
         """Rows of the fused matrix, one per out feature, as those of each role."""
@@ -92,13 +93,13 @@ def split_fused(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int
     """Splits every matrix of these layers (None: all) that holds one of these roles beside others; returns their names.
 
     Called before adapters are put on. Matrices that hold none of the roles stay as they are, and so does a
-    network without fused matrices. The number of parameters does not change.
+    network without fused matrices. The number of parameters does not change. Experts are split as `SplitExperts`.
     """
     family = FAMILIES.get(family_of(net))
     if family is None:
         return []
     needed = {path: fused for path, fused in family.fused.items() if set(fused.roles) & set(roles)}
-    names = [name for name, module in net.named_modules() if not isinstance(module, SplitLinear)]
+    names = [name for name, module in net.named_modules() if not isinstance(module, SplitLinear | SplitExperts)]
     found = family.find(names, needed, layers)
     shapes = role_shapes(net.config.to_dict())
     for name, path in found:
@@ -107,25 +108,21 @@ def split_fused(net: PreTrainedModel, roles: Sequence[str], layers: Sequence[int
         head_dim = sizes[0] // net.config.num_attention_heads if fused.is_per_head else None
         part = SplitLinear(net.get_submodule(name), fused.roles, sizes=sizes, head_dim=head_dim)
         net.set_submodule(name, part)
-    return [name for name, _ in found]
+    holders = [family.experts] if family.experts and set(family.expert_roles) & set(roles) else []
+    experts = family.find(names, holders, layers)
+    for name, _ in experts:
+        net.set_submodule(name, SplitExperts(net.get_submodule(name)))
+    return [name for name, _ in (*found, *experts)]
 
 
 def join_fused(net: nn.Module) -> list[str]:
     """Undoes `split_fused`, after adapters were merged or removed; returns the names of the joined modules."""
-    names = [name for name, module in net.named_modules() if isinstance(module, SplitLinear)]
+    names = [name for name, module in net.named_modules() if isinstance(module, SplitLinear | SplitExperts)]
     for name in names:
         module = net.get_submodule(name)
-        assert isinstance(module, SplitLinear)
+        assert isinstance(module, SplitLinear | SplitExperts)
         net.set_submodule(name, module.join())
     return names
-
-
-def _build_linear(weight_OI: torch.Tensor, bias_O: torch.Tensor | None, *, requires_grad: bool) -> nn.Linear:
-    linear = nn.Linear(weight_OI.shape[1], weight_OI.shape[0], bias=bias_O is not None, device="meta")
-    linear.weight = nn.Parameter(weight_OI.clone(memory_format=torch.contiguous_format), requires_grad=requires_grad)
-    if bias_O is not None:
-        linear.bias = nn.Parameter(bias_O.clone(), requires_grad=requires_grad)
-    return linear
 
 
 def _build_conv1d(weight_OI: torch.Tensor, bias_O: torch.Tensor | None, *, requires_grad: bool) -> nn.Module:

@@ -41,7 +41,7 @@ PLACEMENTS = sorted(path.stem for path in (CONF / "placement").glob("*.yaml"))
 
 
 def test_every_model_is_there():
-    assert set(MODELS) >= {*PUBLISHED, "tiny", "tiny-gpt2", "tiny-llama", "tiny-t5"}
+    assert set(MODELS) >= {*PUBLISHED, "tiny", "tiny-gpt2", "tiny-llama", "tiny-t5", "tiny-moe"}
 
 
 @pytest.mark.parametrize("name", MODELS)

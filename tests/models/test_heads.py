@@ -53,11 +53,12 @@ def test_the_head_follows_from_the_seed_alone(model_type, tiny_net):
 
 def test_the_head_has_the_spread_that_its_architecture_says(model_type, tiny_net):
     net = tiny_net(model_type, num_labels=400)
+    spread = 0.2 if model_type == "qwen3_moe" else 0.02
     for name in head_parameter_names(net):
         value = net.get_parameter(name)
         if value.ndim > 1:
             # 1024 numbers or more: the standard error of a standard deviation is below 2.3 %.
-            assert value.std().item() == pytest.approx(0.02, rel=0.08)
+            assert value.std().item() == pytest.approx(spread, rel=0.08)
         else:
             assert torch.count_nonzero(value) == 0
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from lora_bench.errors import ConfigError, ModelError
 from lora_bench.models.roles import FAMILIES, ROLES, role_faults, roles_of, target_modules
+from lora_bench.models.sizes import active_experts
 from lora_bench.models.split import split_fused
 
 
@@ -28,7 +29,9 @@ def test_all_roles_are_all_matrices_of_the_layers(model_type, tiny_net):
     }
     positions = {name for name in linear if name.endswith(("pos_key_proj", "pos_query_proj"))}
     assert set(targets) == linear - positions
-    assert len(targets) == len(set(targets)) == 2 * len(roles_of(model_type))
+    num_experts = active_experts(net.config.to_dict())[1]
+    num_matrices = len(roles_of(model_type)) + (num_experts - 1) * len(FAMILIES[model_type].expert_roles)
+    assert len(targets) == len(set(targets)) == 2 * num_matrices
 
 
 def test_bert_output_dense_is_two_roles_and_never_a_head(tiny_net):

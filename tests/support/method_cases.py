@@ -22,7 +22,7 @@ from lora_bench.placing import place
 from lora_bench.training.loss import count_targets, summed_loss
 from lora_bench.training.optimizer import build_optimizer
 
-ARCHITECTURES = ("bert", "roberta", "gpt2", "llama", "qwen2", "t5")
+ARCHITECTURES = ("bert", "roberta", "gpt2", "llama", "qwen2", "t5", "qwen3_moe")
 SMALL = {
     "vera": ("method.r=6",),
     "top_layers": ("method.num_layers=1",),
@@ -45,6 +45,7 @@ def configure(method: str, *words: str) -> RunConfig:
 def configured(method: str, architecture: str, *words: str) -> RunConfig:
     """The same on a tiny network of this architecture."""
     words = ("task=arithmetic", *words) if architecture in TINY_PAIRS else words
+    words = ("placement=all", *words) if architecture == "qwen3_moe" else words
     config = copy.deepcopy(configure(method, *words))
     config.model = ModelConfig(
         name=architecture,

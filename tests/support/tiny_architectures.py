@@ -35,6 +35,11 @@ TINY: dict[str, dict[str, Any]] = {
     "mistral": _DECODER,
     "qwen2": {key: value for key, value in _DECODER.items() if key != "head_dim"},
     "qwen3": {**_DECODER, "head_dim": 16},
+    "qwen3_moe": {
+        **{**_DECODER, "head_dim": 16, "moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2},
+        # Far from the usual 0.02, so that no rounding sends a token to other experts.
+        "initializer_range": 0.2,
+    },
     "gemma": {**_DECODER, "head_dim": 16},
     "gemma2": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
     "gemma3_text": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
