@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import makespan
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from support.benchmark_scripts import measure
 
 
 @pytest.mark.parametrize(
@@ -24,17 +17,8 @@ def test_the_grid_has_as_many_runs_as_asked(num_runs, grid):
 
 @pytest.mark.slow
 def test_both_sides_train_the_same_runs(tmp_path):
-    out = tmp_path / "makespan.json"
     words = "--steps 2 --runs 1 --threads 1 --num-train 64 --num-eval 32 --contestants study_fp32 script_fp32_longest"
-    done = subprocess.run(
-        [sys.executable, "benchmarks/makespan.py", *words.split(), "--out", str(out)],
-        cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    record = json.loads(out.read_text())
+    record = measure("makespan.py", words, folder=tmp_path)
     assert set(record["ratios"]) == {"study_fp32 / script_fp32_longest"}
     ours, theirs = record["makespans"]
     assert [{**run, "accuracy": None} for run in ours["runs"]] == [{**run, "accuracy": None} for run in theirs["runs"]]

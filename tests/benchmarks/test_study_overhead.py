@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from support.benchmark_scripts import measure
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_every_trial_is_carried_out_and_timed(tmp_path, sampler):
-    out = tmp_path / "overhead.json"
-    subprocess.run(
-        [sys.executable, "benchmarks/study_overhead.py", "--trials", "30", "--sampler", sampler, "--json", str(out)],
-        cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,  # how long it took is not for a test to judge
-        timeout=120,
-    )
-    found = json.loads(out.read_text())
+    # How long it took is not for a test to judge.
+    words = f"--trials 30 --sampler {sampler}"
+    found = measure("study_overhead.py", words, folder=tmp_path, out_option="--json", may_miss=True)
     assert found["trials"] == 30
     assert 0 < found["controller_per_trial_ms"] < 10_000

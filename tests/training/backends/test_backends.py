@@ -35,7 +35,14 @@ CASES = {
     # Answers of different lengths: a mean over each process's own tokens would be another loss.
     "answers": ["model=tiny-gpt2", "method=lora", "task=arithmetic", "task.num_train=200", "task.max_new_tokens=4"],
     # Which experts compute for whom differs between the processes.
-    "experts": ["model=tiny-moe", "method=lora", "placement=all", "task=arithmetic", "task.num_train=200", "task.max_new_tokens=4"],
+    "experts": [
+        "model=tiny-moe",
+        "method=lora",
+        "placement=all",
+        "task=arithmetic",
+        "task.num_train=200",
+        "task.max_new_tokens=4",
+    ],
 }
 """Name -> words."""
 
