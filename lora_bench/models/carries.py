@@ -41,18 +41,6 @@ _NEED_ONE_TEXT: Mapping[type[MethodConfig], str] = {
     methods.QloraMethodConfig: "needs activations that keep their dtype, and T5 gives them that of its weights, bytes",
 }
 """What keeps methods from a decoder that has an encoder."""
-_KNOW_EXPERTS = (
-    methods.FullMethodConfig,
-    methods.BitFitMethodConfig,
-    methods.TopLayersMethodConfig,
-    methods.LoraMethodConfig,
-    methods.RsLoraMethodConfig,
-    methods.LoraPlusMethodConfig,
-    methods.LoraFaMethodConfig,
-    methods.DoraMethodConfig,
-    methods.PrefixMethodConfig,
-)
-"""Methods that layers with experts carry."""
 _ROUNDED = "takes its start from the base, and in bf16 what that rounds off sends tokens to other experts"
 _WITHOUT_EXPERTS: Mapping[type[MethodConfig], str] = {
     methods.EvaMethodConfig: "looks at what each matrix reads, and an expert that no token goes to reads nothing",
@@ -64,7 +52,7 @@ _WITHOUT_EXPERTS: Mapping[type[MethodConfig], str] = {
     methods.Ia3MethodConfig: "scales the one input of the down projection, and here each expert has its own",
     methods.AdapterMethodConfig: "stands after the one down projection, and here each expert has its own",
 }
-"""What keeps the others from them."""
+"""What keeps methods from layers with experts."""
 SHORTEST_TEXT = 4
 """Tokens that have to be left for a text."""
 
@@ -149,8 +137,7 @@ def _expert_faults(config: RunConfig, architecture: Architecture) -> Iterator[Fa
         problem = "some layers have no experts; only networks with experts in every layer are known"
         yield Fault("model.architecture", f"{problem} (mlp_only_layers=[], decoder_sparse_step=1)")
     method, placement = config.method, config.placement
-    if not isinstance(method, _KNOW_EXPERTS):
-        why = next(why for kind, why in _WITHOUT_EXPERTS.items() if isinstance(method, kind))
+    for why in (why for kind, why in _WITHOUT_EXPERTS.items() if isinstance(method, kind)):
         works = "full, top_layers, lora, rslora, lora_plus, lora_fa, dora or a prefix"
         yield Fault("method", f"{method.name} {why}; on {model_type_of(architecture)} use {works}")
     roles = [role for role in family.expert_roles if placement is not None and role in placement.roles]
