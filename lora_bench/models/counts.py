@@ -101,7 +101,7 @@ _SMALLER: Mapping[str, _Smaller] = {
     "phi3": _Smaller(lambda a: ()),
     **dict.fromkeys(("t5", "t5_gated"), _Smaller(lambda a: (), first=_position_buckets)),
     "llama": _Smaller(_by_flags),
-    "mistral": _Smaller(lambda a: ()),
+    **dict.fromkeys(("mistral", "mixtral"), _Smaller(lambda a: ())),
     "qwen2": _Smaller(lambda a: ("q", "k", "v")),
     "qwen3": _Smaller(_by_flags, head_norms=2),
     "qwen3_moe": _Smaller(lambda a: ATTENTION if a.get("attention_bias") else (), head_norms=2),

@@ -216,13 +216,16 @@ FAMILIES: Mapping[str, Family] = {
         {**_T5_PATHS, "gate": "layer.1.DenseReluDense.wi_0", "up": "layer.1.DenseReluDense.wi_1"},
         more={**_T5_MORE, "gate": "layer.2.DenseReluDense.wi_0", "up": "layer.2.DenseReluDense.wi_1"},
     ),
-    "qwen3_moe": Family(
-        "layers",
-        {
-            **{role: _LLAMA.paths[role] for role in ATTENTION},
-            **{role: f"mlp.experts.*.w_{role}" for role in ("up", "gate", "down")},
-        },
-        experts="mlp.experts",
+    **dict.fromkeys(
+        ("mixtral", "qwen3_moe"),
+        Family(
+            "layers",
+            {
+                **{role: _LLAMA.paths[role] for role in ATTENTION},
+                **{role: f"mlp.experts.*.w_{role}" for role in ("up", "gate", "down")},
+            },
+            experts="mlp.experts",
+        ),
     ),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA),
 }

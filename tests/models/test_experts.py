@@ -9,16 +9,17 @@ from support.method_cases import configured
 from lora_bench.config.schema import TaskKind
 from lora_bench.errors import ModelError
 from lora_bench.models import method_faults
+from lora_bench.models.counts import layer_parameters
 from lora_bench.models.sizes import adapter_parameters, role_shapes
 from lora_bench.models.split import join_fused, split_fused
 
 EXPERTS = "model.layers.0.mlp.experts"
 
 
-@pytest.fixture
-def net(tiny_net):
+@pytest.fixture(params=["mixtral", "qwen3_moe"])
+def net(request, tiny_net):
     """Two layers of four experts, two of which a token goes to."""
-    return tiny_net("qwen3_moe", TaskKind.generation)
+    return tiny_net(request.param, TaskKind.generation)
 
 
 def answers(net):
@@ -76,6 +77,22 @@ def test_the_rank_of_all_experts_is_that_of_a_token(tiny_architecture):
     # 2 layers, 4 experts of rank 8 / 2, 32 + 24 features.
     assert adapter_parameters(architecture, ["up"], 8) == 2 * 4 * 4 * (32 + 24)
     assert role_shapes(architecture)["up"] == (32, 24)
+
+
+def test_mixtral_counts_what_was_published():
+    """Of mistralai/Mixtral-8x7B-v0.1, 46,702,792,704 numbers: layers, two tables of 32,000 words and the last norm."""
+    published = {
+        "model_type": "mixtral",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+    }
+    assert 32 * layer_parameters(published, 0) + 2 * 32_000 * 4096 + 4096 == 46_702_792_704
+    assert adapter_parameters(published, ["up"], 16) == 32 * 8 * 8 * (4096 + 14336)
 
 
 def test_qwen3_30b_splits_rank_eight_ways():

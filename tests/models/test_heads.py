@@ -51,9 +51,9 @@ def test_the_head_follows_from_the_seed_alone(model_type, tiny_net):
     assert any(first.get_parameter(name).ndim > 1 for name in names)
 
 
-def test_the_head_has_the_spread_that_its_architecture_says(model_type, tiny_net):
+def test_the_head_has_the_spread_that_its_architecture_says(model_type, tiny_architecture, tiny_net):
     net = tiny_net(model_type, num_labels=400)
-    spread = 0.2 if model_type == "qwen3_moe" else 0.02
+    spread = tiny_architecture(model_type).get("initializer_range", 0.02)
     for name in head_parameter_names(net):
         value = net.get_parameter(name)
         if value.ndim > 1:

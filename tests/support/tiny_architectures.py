@@ -20,6 +20,8 @@ _DECODER = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+# Weights are far from the usual 0.02, so that no rounding sends a token to other experts.
+_EXPERTS = {**_DECODER, "num_experts_per_tok": 2, "initializer_range": 0.2}
 _NO_GROUPS = {key: value for key, value in _DECODER.items() if key not in ("num_key_value_heads", "head_dim")}
 
 TINY: dict[str, dict[str, Any]] = {
@@ -35,11 +37,8 @@ TINY: dict[str, dict[str, Any]] = {
     "mistral": _DECODER,
     "qwen2": {key: value for key, value in _DECODER.items() if key != "head_dim"},
     "qwen3": {**_DECODER, "head_dim": 16},
-    "qwen3_moe": {
-        **{**_DECODER, "head_dim": 16, "moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2},
-        # Far from the usual 0.02, so that no rounding sends a token to other experts.
-        "initializer_range": 0.2,
-    },
+    "mixtral": {**_EXPERTS, "num_local_experts": 4},
+    "qwen3_moe": {**_EXPERTS, "head_dim": 16, "moe_intermediate_size": 24, "num_experts": 4},
     "gemma": {**_DECODER, "head_dim": 16},
     "gemma2": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
     "gemma3_text": {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16},
