@@ -40,35 +40,14 @@ part was taken sums up to itself in fp32 rounding; elsewhere what is added is ex
 add up in another order."""
 STARTS_ELSEWHERE = {"prefix_embed", "prefix_layer", "lora_prefix_embed", "lora_prefix_layer", "qlora", "loftq"}
 """Trained tokens are words of the vocabulary at first, which a network reads; four bits round."""
-_ONE_TEXT = (
-    "eva",
-    "qlora",
-    "loftq",
-    "adapter_h",
-    "adapter_l",
-    "adapter_p",
-    "adapter_d",
-    "prefix_embed",
-    "prefix_layer",
-)
-_NO_EXPERTS = (
-    "eva",
-    "qlora",
-    "loftq",
-    "adapter_h",
-    "adapter_l",
-    "adapter_p",
-    "adapter_d",
-    "adalora",
-    "vera",
-    "ia3",
-    "pissa",
-    "olora",
-)
+_ONE_LAYOUT = ("eva", "qlora", "loftq", "adapter_h", "adapter_l", "adapter_p", "adapter_d")
+"""Only where each layer has one attention and one feed-forward part."""
+_ONE_TEXT = (*_ONE_LAYOUT, "prefix_embed", "prefix_layer", "lora_prefix_embed", "lora_prefix_layer")
+_NO_EXPERTS = (*_ONE_LAYOUT, "adalora", "vera", "ia3", "pissa", "olora")
 LACKING = {
     method: {
         *(["llama", "t5", "qwen3_moe"] if method == "bitfit" else []),
-        *(["t5"] if method in (*_ONE_TEXT, "lora_prefix_embed", "lora_prefix_layer") else []),
+        *(["t5"] if method in _ONE_TEXT else []),
         *(["qwen3_moe"] if method in _NO_EXPERTS else []),
     }
     for method in METHODS
