@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from lora_bench import rundir
 from lora_bench.config.processes import GroupConfig
 from lora_bench.config.resolve import config_digest, plain_digest, to_yaml
-from lora_bench.config.schema import RunConfig, TaskKind
+from lora_bench.config.schema import RunConfig
 from lora_bench.errors import ExecutionError, RunDirError, RunInterrupted
 from lora_bench.evaluation import Evaluation, Sharing, evaluate
 from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine, memory
-from lora_bench.methods import build_method
-from lora_bench.models import decoder_start, max_tokens, read_architecture, weights_digest
-from lora_bench.models.budget import budget_note
-from lora_bench.models.fast_attention import use_fast_attention
-from lora_bench.models.fast_dropout import use_fast_dropout
-from lora_bench.models.load import checkpoint_activations, load_model, load_tokenizer
-from lora_bench.placing import place
+from lora_bench.models import weights_digest
 from lora_bench.preflight import cache_folder
+from lora_bench.prepared import Prepared, prepare
 from lora_bench.recorder import Recorder, record_failure
 from lora_bench.records import GroupUse, RunResult
 from lora_bench.rundir import RunDir
 from lora_bench.summary import (
-    TORCH_DTYPES,
-    Prepared,
-    count_flops,
-    count_parameters,
     largest,
     summarise_group,
     summarise_memory,
     summarise_timing,
 )
-from lora_bench.tasks import load_task
-from lora_bench.tasks.collate import collate
-from lora_bench.tasks.encode import EncodedSplit, encode
 from lora_bench.training.backends import Backend, SingleBackend
 from lora_bench.training.backends.group import is_from_elsewhere
-from lora_bench.training.batches import BatchPlan
 from lora_bench.training.loop import EarlierRun, Loop, Progress, TrainingJob
 from lora_bench.training.observer import NullObserver, Observer, Observers
 
@@ -185,7 +169,7 @@ class _Run:
     def train_and_measure(self) -> RunResult | None:
         """The whole way of a run that does not run out of memory; the record is made by the first process."""
         backend = self._backend
-        prepared = self._prepared = self._prepare(backend.device)
+        prepared = self._prepared = prepare(self.config, device=backend.device, tell=self.observer.on_note)
         # One stream for dropout, the same whatever the method drew for its initialisation; another for each process.
         torch.manual_seed(self.config.seed + RANK_SEED * backend.rank)
         loop = self._loop = Loop(self._job(prepared, backend), backend)
@@ -223,65 +207,6 @@ class _Run:
         """Not looked for among several processes: the others are not there to take steps with."""
         assert self._loop is not None, "memory ran out in its steps"
         return self._loop.largest_micro_batch() if self._backend.num_processes == 1 else None
-
-    def _prepare(self, device: torch.device) -> Prepared:
-        start = time.perf_counter()
-        config, cache = self.config, cache_folder(self.config)
-        data = load_task(config.task)
-        tokenizer = load_tokenizer(config.model, cache=cache)
-        architecture = read_architecture(config.model)
-        positions = max_tokens(architecture)
-        room = config.task.max_length if positions is None else positions - config.method.num_added_tokens
-        max_length, start_id = min(config.task.max_length, room), decoder_start(architecture)
-        train, held_out = (
-            encode(examples, tokenizer, kind=data.kind, max_length=max_length, cache=cache, start_id=start_id)
-            for examples in (data.train, data.eval)
-        )
-        data_s = time.perf_counter() - start
-        net = load_model(
-            config.model,
-            kind=data.kind,
-            num_labels=len(data.labels) if data.kind is TaskKind.classification else None,
-            cache=cache,
-            dtype=TORCH_DTYPES[config.training.dtype],
-            seed=config.seed,
-            dropout=config.training.dropout,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        if device.type == "cpu":
-            # Elsewhere sdpa is fast itself, and with its own mask.
-            use_fast_attention(net)
-            use_fast_dropout(net)
-        if config.training.activation_checkpointing:
-            checkpoint_activations(net)
-        method = build_method(config)
-        placed = place(config, net)
-        for note in placed.notes:
-            self.observer.on_note(note)
-        torch.manual_seed(config.seed)
-        net = method.apply(net, placed).to(device)
-        if method.needs_data:
-            method.see_data(net, _first_batches(config, train, pad_id=tokenizer.pad_token_id, device=device))
-        return Prepared(
-            net=net,
-            method=method,
-            placed=placed,
-            data=data,
-            train=train,
-            eval=held_out,
-            tokenizer=tokenizer,
-            load_s=time.perf_counter() - start,
-            data_s=data_s,
-            rss_bytes=memory.current_rss_bytes(),
-            sizes=count_parameters(net, method, placed),
-            flops_per_token=count_flops(net, placed, train),
-            notes=[
-                *data.notes,
-                *budget_note(config, architecture),
-                *method.notes,
-                *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation"))),
-            ],
-        )
 
     def _job(self, prepared: Prepared, backend: Backend) -> TrainingJob:
         def evaluate_now() -> dict[str, float]:
@@ -388,16 +313,6 @@ def _earlier_run(config: RunConfig) -> EarlierRun | None:
         return None
     directory = RunDir(Path(config.processes.resume_from).expanduser())
     return EarlierRun(directory.checkpoints, plain_digest(directory.read_config()))
-
-
-def _first_batches(
-    config: RunConfig, split: EncodedSplit, *, pad_id: int, device: torch.device
-) -> Iterator[dict[str, Tensor]]:
-    """The batches of the run's own plan, as training will see them."""
-    plan = BatchPlan(split.lengths, batch_size=config.training.batch_size, seed=config.seed)
-    for step in itertools.count():
-        batch = collate(split, plan.batch(step), pad_id=pad_id, side="right")
-        yield {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _note_items(run_dir: RunDir, step: int, evaluation: Evaluation) -> None:

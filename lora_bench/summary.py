@@ -4,69 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from lora_bench.config.processes import GroupConfig
-from lora_bench.config.schema import Dtype, RunConfig
+from lora_bench.config.schema import RunConfig
 from lora_bench.measure import flops
-from lora_bench.measure.memory import num_values
 from lora_bench.measure.timing import summarise_steps
-from lora_bench.methods import Method, Placed
-from lora_bench.records import GroupUse, MemoryProfile, Sizes, Timing
-from lora_bench.tasks import TaskData
-from lora_bench.tasks.encode import EncodedSplit
+from lora_bench.models.load import TORCH_DTYPES
+from lora_bench.prepared import Prepared
+from lora_bench.records import GroupUse, MemoryProfile, Timing
 from lora_bench.training.backends import Backend
 from lora_bench.training.loop import Progress
-
-TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
-
-OF_PROMPT = ("encoder", "EncDecAttention.k", "EncDecAttention.v")
-"""Modules of T5 that the tokens of a prompt go through; those of a response go through the others."""
-ORIGINAL_HEAD = "original_module"
-"""Where PEFT keeps an unused copy of the head; it is no parameter of the adapted model."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What loading gives: everything that training, evaluation and the record work on."""
-
-    net: nn.Module
-    method: Method
-    placed: Placed
-    data: TaskData
-    train: EncodedSplit
-    eval: EncodedSplit
-    tokenizer: Any
-    load_s: float
-    data_s: float
-    rss_bytes: int | None
-    notes: list[str]
-    sizes: Sizes
-    """Counted before weights may be split among processes; bytes are None until something was written."""
-    flops_per_token: float
-    """Of forward and backward pass."""
-
-
-def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
-    """The counts; bytes are None until something was written."""
-    trained = sum(parameter.numel() for parameter in method.trained(net).values())
-    head = method.num_head(net, placed)
-    return Sizes(
-        total_parameters=sum(
-            num_values(parameter) for name, parameter in net.named_parameters() if ORIGINAL_HEAD not in name.split(".")
-        ),
-        trainable_parameters=trained,
-        adapter_parameters=trained - head,
-        head_parameters=head,
-        weights_bytes=None,
-        resume_bytes=None,
-    )
 
 
 def summarise_memory(progress: Progress, *, rss_after_load_bytes: int | None) -> MemoryProfile | None:
@@ -116,19 +67,6 @@ def _profile(names: list[str], values: NDArray[np.float64]) -> MemoryProfile:
         name: None if math.isnan(value) else int(value) for name, value in zip(names, values, strict=True)
     }
     return MemoryProfile(**found)
-
-
-def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
-    """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through."""
-    once = [*placed.head_modules, "pooler"]
-    total, trained = flops.matrix_parameters(net, per_sequence=once, active_experts=placed.active_experts)
-    if not placed.has_encoder:
-        return flops.flops_per_token(total, trained)
-    of_response = flops.matrix_parameters(net, per_sequence=[*once, *OF_PROMPT])
-    of_prompt = total - of_response[0], trained - of_response[1]
-    num_prompt, num_response = (int(lengths.sum()) for lengths in train.padded_apart)
-    in_all = num_prompt * flops.flops_per_token(*of_prompt) + num_response * flops.flops_per_token(*of_response)
-    return in_all / (num_prompt + num_response)
 
 
 def summarise_timing(config: RunConfig, prepared: Prepared, progress: Progress) -> Timing:

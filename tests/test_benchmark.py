@@ -333,7 +333,7 @@ def test_a_run_killed_between_divergence_and_its_record_stays_diverged(tiny, mon
 
 
 def test_running_out_of_memory_without_a_word_is_recorded(tiny, monkeypatch):
-    monkeypatch.setattr("lora_bench.benchmark.load_model", lambda *args, **kwargs: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr("lora_bench.prepared.load_model", lambda *args, **kwargs: (_ for _ in ()).throw(MemoryError()))
     result, _ = run(tiny())
     assert result.status == "oom"
     assert "MemoryError" in (result.error or "")

@@ -14,7 +14,7 @@ LINES = [
     ["config"],
     ["models", "methods", "tasks", "measure"],
     ["training", "evaluation"],
-    ["naming", "placing", "preflight", "recorder", "progress", "summary", "benchmark"],
+    ["naming", "placing", "preflight", "recorder", "progress", "prepared", "summary", "benchmark"],
     ["execution", "tracking", "artifacts"],
     ["search"],
     ["cli", "doctor", "doctor_cluster", "single"],

@@ -25,9 +25,9 @@ from lora_bench.artifacts.trained import TrainedRun, check_same_base, refuse_qua
 from lora_bench.config.schema import Dtype
 from lora_bench.errors import ArtifactError
 from lora_bench.models.heads import head_parameter_names
+from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.placing import needs_untied, untie
 from lora_bench.rundir import directory_bytes
-from lora_bench.summary import TORCH_DTYPES
 
 
 @dataclass(frozen=True)

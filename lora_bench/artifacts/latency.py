@@ -31,7 +31,7 @@ from lora_bench.measure.latency import Ratio, Spread, paired_ratio, spread, time
 from lora_bench.measure.memory import num_values
 from lora_bench.methods.fused import unfuse
 from lora_bench.models import max_tokens, read_architecture
-from lora_bench.summary import TORCH_DTYPES
+from lora_bench.models.load import TORCH_DTYPES
 
 BASE, CONTROL = "base", "base, a copy"
 

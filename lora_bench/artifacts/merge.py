@@ -31,9 +31,9 @@ from lora_bench.errors import ArtifactError, UsageError
 from lora_bench.methods.quantised import dequantise
 from lora_bench.models import decoder_start, load, read_architecture
 from lora_bench.models.folders import read_config
+from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.models.quiet import quiet
 from lora_bench.rundir import directory_bytes
-from lora_bench.summary import TORCH_DTYPES
 
 EXACT = 1e-3
 """Largest relative difference of the logits in fp32. A tiny network has 1e-6; thirty layers add up to 1e-4."""

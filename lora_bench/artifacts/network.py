@@ -17,10 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lora_bench.artifacts.trained import AGAIN, TrainedRun, quantised_text
 from lora_bench.errors import ArtifactError
 from lora_bench.methods import Method, build_method
-from lora_bench.models.load import load_model, load_tokenizer
+from lora_bench.models.load import TORCH_DTYPES, load_model, load_tokenizer
 from lora_bench.models.split import join_fused
 from lora_bench.placing import place
-from lora_bench.summary import TORCH_DTYPES
 
 PROBE_SHAPE = (4, 16)
 """Texts and tokens of the batch that two networks are compared on."""

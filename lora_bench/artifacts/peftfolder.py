@@ -21,8 +21,8 @@ from lora_bench.errors import ArtifactError
 from lora_bench.methods.quiet import quiet_peft
 from lora_bench.models.catalog import GGUF, locate
 from lora_bench.models.convert import converted_weights
+from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.placing import needs_untied
-from lora_bench.summary import TORCH_DTYPES
 
 BASE_FOLDER = "base"
 

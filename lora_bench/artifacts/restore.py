@@ -17,11 +17,10 @@ from lora_bench.config.resolve import from_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ArtifactError, UsageError
 from lora_bench.manifest import MANIFEST_FILE, find_change, write_manifest
-from lora_bench.models.load import load_model
+from lora_bench.models.load import TORCH_DTYPES, load_model
 from lora_bench.models.split import SplitLinear
 from lora_bench.placing import place
 from lora_bench.rundir import RunDir, filled_folder
-from lora_bench.summary import TORCH_DTYPES
 
 RECORD_FOLDER = "record"
 """Of the run, beside its exported adapter."""

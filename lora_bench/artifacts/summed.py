@@ -21,8 +21,8 @@ from lora_bench.artifacts.peftfolder import (
 )
 from lora_bench.artifacts.trained import TrainedRun, check_adapter
 from lora_bench.models.heads import head_parameter_names
+from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.rundir import directory_bytes
-from lora_bench.summary import TORCH_DTYPES
 
 
 @dataclass(frozen=True)

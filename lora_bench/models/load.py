@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lora_bench.config.schema import ModelConfig, Source, TaskKind
+from lora_bench.config.schema import Dtype, ModelConfig, Source, TaskKind
 from lora_bench.errors import ConfigError, Fault, ModelError
 from lora_bench.models.catalog import GGUF, allows_code, find_tokenizer, kind_faults, locate, read_architecture
 from lora_bench.models.convert import converted_tokenizer, converted_weights
@@ -36,7 +36,18 @@ from lora_bench.models.heads import draw_head, head_modules, head_parameter_name
 from lora_bench.models.quiet import quiet
 from lora_bench.models.sizes import decoder_start
 
-__all__ = ["auto_class", "head_modules", "head_parameter_names", "load_model", "load_tokenizer", "weights_digest"]
+__all__ = [
+    "TORCH_DTYPES",
+    "auto_class",
+    "head_modules",
+    "head_parameter_names",
+    "load_model",
+    "load_tokenizer",
+    "weights_digest",
+]
+
+TORCH_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
+"""What weights are loaded in."""
 
 BASE_SEED = 0
 """Random bases are the same for every seed of a run, as a pretrained file would be."""

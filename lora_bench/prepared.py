@@ -1,0 +1,170 @@
+"""What a run needs before its first step: texts as tokens, the network with what its method adds, and their counts."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_bench.config.schema import RunConfig, TaskKind
+from lora_bench.measure import flops, memory
+from lora_bench.measure.memory import num_values
+from lora_bench.methods import Method, Placed, build_method
+from lora_bench.models import decoder_start, max_tokens, read_architecture
+from lora_bench.models.budget import budget_note
+from lora_bench.models.fast_attention import use_fast_attention
+from lora_bench.models.fast_dropout import use_fast_dropout
+from lora_bench.models.load import TORCH_DTYPES, checkpoint_activations, load_model, load_tokenizer
+from lora_bench.placing import place
+from lora_bench.preflight import cache_folder
+from lora_bench.records import Sizes
+from lora_bench.tasks import TaskData, load_task
+from lora_bench.tasks.collate import collate
+from lora_bench.tasks.encode import EncodedSplit, encode
+from lora_bench.training.batches import BatchPlan
+
+OF_PROMPT = ("encoder", "EncDecAttention.k", "EncDecAttention.v")
+"""Modules of T5 that the tokens of a prompt go through; those of a response go through the others."""
+ORIGINAL_HEAD = "original_module"
+"""Where PEFT keeps an unused copy of the head; it is no parameter of the adapted model."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What loading gives: everything that training, evaluation and the record work on."""
+
+    net: nn.Module
+    method: Method
+    placed: Placed
+    data: TaskData
+    train: EncodedSplit
+    eval: EncodedSplit
+    tokenizer: Any
+    load_s: float
+    data_s: float
+    rss_bytes: int | None
+    notes: list[str]
+    sizes: Sizes
+    """Counted before weights may be split among processes; bytes are None until something was written."""
+    flops_per_token: float
+    """Of forward and backward pass."""
+
+
+def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], None]) -> Prepared:
+    """Loads what the configuration names, the same in every process; `tell` hears at once what was found of modules."""
+    start = time.perf_counter()
+    cache, data = cache_folder(config), load_task(config.task)
+    tokenizer = load_tokenizer(config.model, cache=cache)
+    train, held_out = _encoded(config, data, tokenizer)
+    data_s = time.perf_counter() - start
+    net = _load_net(config, data, pad_id=tokenizer.pad_token_id, on_cpu=device.type == "cpu")
+    method, placed = build_method(config), place(config, net)
+    for note in placed.notes:
+        tell(note)
+    torch.manual_seed(config.seed)
+    net = method.apply(net, placed).to(device)
+    if method.needs_data:
+        method.see_data(net, _first_batches(config, train, pad_id=tokenizer.pad_token_id, device=device))
+    return Prepared(
+        net=net,
+        method=method,
+        placed=placed,
+        data=data,
+        train=train,
+        eval=held_out,
+        tokenizer=tokenizer,
+        load_s=time.perf_counter() - start,
+        data_s=data_s,
+        rss_bytes=memory.current_rss_bytes(),
+        sizes=count_parameters(net, method, placed),
+        flops_per_token=count_flops(net, placed, train),
+        notes=[
+            *data.notes,
+            *budget_note(config, read_architecture(config.model)),
+            *method.notes,
+            *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation"))),
+        ],
+    )
+
+
+def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
+    """The counts; bytes are None until something was written."""
+    trained = sum(parameter.numel() for parameter in method.trained(net).values())
+    head = method.num_head(net, placed)
+    return Sizes(
+        total_parameters=sum(
+            num_values(parameter) for name, parameter in net.named_parameters() if ORIGINAL_HEAD not in name.split(".")
+        ),
+        trainable_parameters=trained,
+        adapter_parameters=trained - head,
+        head_parameters=head,
+        weights_bytes=None,
+        resume_bytes=None,
+    )
+
+
+def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
+    """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through."""
+    once = [*placed.head_modules, "pooler"]
+    total, trained = flops.matrix_parameters(net, per_sequence=once, active_experts=placed.active_experts)
+    if not placed.has_encoder:
+        return flops.flops_per_token(total, trained)
+    of_response = flops.matrix_parameters(net, per_sequence=[*once, *OF_PROMPT])
+    of_prompt = total - of_response[0], trained - of_response[1]
+    num_prompt, num_response = (int(lengths.sum()) for lengths in train.padded_apart)
+    in_all = num_prompt * flops.flops_per_token(*of_prompt) + num_response * flops.flops_per_token(*of_response)
+    return in_all / (num_prompt + num_response)
+
+
+def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[EncodedSplit, EncodedSplit]:
+    """Training and evaluation, each text as long as the model has positions for beside what the method adds."""
+    architecture, longest = read_architecture(config.model), config.task.max_length
+    if (positions := max_tokens(architecture)) is not None:
+        longest = min(longest, positions - config.method.num_added_tokens)
+    train, held_out = (
+        encode(
+            examples,
+            tokenizer,
+            kind=data.kind,
+            max_length=longest,
+            cache=cache_folder(config),
+            start_id=decoder_start(architecture),
+        )
+        for examples in (data.train, data.eval)
+    )
+    return train, held_out
+
+
+def _load_net(config: RunConfig, data: TaskData, *, pad_id: int, on_cpu: bool) -> Any:
+    net = load_model(
+        config.model,
+        kind=data.kind,
+        num_labels=len(data.labels) if data.kind is TaskKind.classification else None,
+        cache=cache_folder(config),
+        dtype=TORCH_DTYPES[config.training.dtype],
+        seed=config.seed,
+        dropout=config.training.dropout,
+        pad_token_id=pad_id,
+    )
+    if on_cpu:
+        # Elsewhere sdpa is fast itself, and with its own mask.
+        use_fast_attention(net)
+        use_fast_dropout(net)
+    if config.training.activation_checkpointing:
+        checkpoint_activations(net)
+    return net
+
+
+def _first_batches(
+    config: RunConfig, split: EncodedSplit, *, pad_id: int, device: torch.device
+) -> Iterator[dict[str, Tensor]]:
+    """The batches of the run's own plan, as training will see them."""
+    plan = BatchPlan(split.lengths, batch_size=config.training.batch_size, seed=config.seed)
+    for step in itertools.count():
+        batch = collate(split, plan.batch(step), pad_id=pad_id, side="right")
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
