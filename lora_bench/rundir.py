@@ -206,10 +206,9 @@ class RunDir:
             os.close(handle)
 
     def _remove_leftovers(self) -> None:
-        for path in self.path.glob(f"*{TEMPORARY_MARK}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in self.checkpoints.glob(f"*{TEMPORARY_MARK}*"):
-            shutil.rmtree(path)
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(f"*{TEMPORARY_MARK}*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def is_held(self) -> bool:
         """Whether a living process runs here now."""

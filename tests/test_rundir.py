@@ -66,6 +66,17 @@ def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
     assert not run.is_held()
 
 
+def test_a_holder_clears_away_what_a_killed_one_left_half_done(tmp_path):
+    run = RunDir(tmp_path / "run")
+    (run.checkpoints / "step-10").mkdir(parents=True)
+    for folder in (run.path, run.checkpoints):
+        (folder / f"folder{rundir.TEMPORARY_MARK}7").mkdir()
+        (folder / f"file.json{rundir.TEMPORARY_MARK}7").write_text("{")
+    with run.hold():
+        left = sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*"))
+    assert left == ["checkpoints", "checkpoints/step-10", run.lock.name]
+
+
 WRITER = """
 import sys
 from pathlib import Path
