@@ -35,13 +35,20 @@ WORDS = [
 
 
 class Command:
-    """One run in a process of its own, and the processes of its group."""
+    """One run in a process of its own, and the processes of its group.
 
-    def __init__(self, root: Path, *words: str, fault: str = "") -> None:
+    With `hold`, the group waits after this step for `go`, or for its end: a test has all the time that it needs.
+    """
+
+    def __init__(self, root: Path, *words: str, fault: str = "", hold: int = 0) -> None:
         self.root = root
+        self.hold = hold
+        file = root.parent / f"{root.name}.json"
+        self.gate = file.with_suffix(".go")
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-        (root.parent / f"{root.name}.json").write_text(json.dumps([[*WORDS, f"paths.root={root}", *words]]))
-        command = [sys.executable, str(ROOT / "tests/support/groups.py"), str(root.parent / f"{root.name}.json"), fault]
+        file.write_text(json.dumps([[*WORDS, f"paths.root={root}", *words]]))
+        fault = f"hold={hold}" if hold else fault
+        command = [sys.executable, str(ROOT / "tests/support/groups.py"), str(file), fault]
         self.process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
         )
@@ -52,15 +59,19 @@ class Command:
         (run,) = find_run_dirs(self.root)
         return run
 
-    def reach(self, step: int) -> None:
-        """Waits until this step was told."""
+    def reach_hold(self) -> None:
+        """Waits until the step was told after which the group waits."""
         until = time.monotonic() + 120
         while time.monotonic() < until and self.process.poll() is None:
             runs = find_run_dirs(self.root)
-            if runs and any(line["step"] >= step for line in read_lines(runs[0].metrics)):
+            if runs and any(line["step"] >= self.hold for line in read_lines(runs[0].metrics)):
                 return
             time.sleep(0.02)
-        raise AssertionError(f"step {step} was not reached: {self.process.stdout.read()}")
+        raise AssertionError(f"step {self.hold} was not reached: {self.process.stdout.read()}")
+
+    def go(self) -> None:
+        """Lets the group go on."""
+        self.gate.touch()
 
     def starter(self) -> psutil.Process:
         """The process that started the group and waits."""
@@ -91,9 +102,10 @@ def undisturbed(tmp_path_factory) -> dict[str, RunDir]:
 
 @pytest.mark.parametrize(("backend", "victim"), [("ddp", 0), ("zero3", 1)])
 def test_a_killed_process_restarts_the_group_from_its_checkpoint(tmp_path, undisturbed, backend, victim):
-    command = Command(tmp_path / "root", f"processes={backend}")
-    command.reach(10)
+    command = Command(tmp_path / "root", f"processes={backend}", hold=10)
+    command.reach_hold()
     command.members()[victim].kill()
+    command.go()
     assert f"group 1 was lost: process {victim}: killed by signal 9" in command.finish()
     check_same(command.run, undisturbed[backend])
     notes = command.run.read_result().notes
@@ -102,17 +114,19 @@ def test_a_killed_process_restarts_the_group_from_its_checkpoint(tmp_path, undis
 
 
 def test_a_hanging_process_is_noticed_and_the_group_started_again(tmp_path, undisturbed):
-    command = Command(tmp_path / "root", "processes=ddp", "processes.timeout_s=5")
-    command.reach(10)
+    command = Command(tmp_path / "root", "processes=ddp", "processes.timeout_s=5", hold=10)
+    command.reach_hold()
     command.members()[1].send_signal(signal.SIGSTOP)
+    command.go()
     assert "group 1 was lost" in command.finish()
     check_same(command.run, undisturbed["ddp"])
 
 
 def test_a_group_that_dies_too_often_is_recorded_as_failed(tmp_path):
-    command = Command(tmp_path / "root", "processes=ddp", "processes.max_restarts=0")
-    command.reach(2)
+    command = Command(tmp_path / "root", "processes=ddp", "processes.max_restarts=0", hold=2)
+    command.reach_hold()
     command.members()[1].kill()
+    command.go()
     command.finish(code=1)
     result = command.run.read_result()
     assert result.status == "failed"
@@ -120,8 +134,8 @@ def test_a_group_that_dies_too_often_is_recorded_as_failed(tmp_path):
 
 
 def test_everybody_stops_on_request_and_the_same_command_goes_on(tmp_path, undisturbed):
-    command = Command(tmp_path / "root", "processes=ddp")
-    command.reach(6)
+    command = Command(tmp_path / "root", "processes=ddp", hold=6)
+    command.reach_hold()
     members = command.members()
     command.starter().terminate()
     command.finish(code=75)
@@ -133,8 +147,8 @@ def test_everybody_stops_on_request_and_the_same_command_goes_on(tmp_path, undis
 
 
 def test_a_group_whose_starter_is_killed_ends_and_the_same_command_goes_on(tmp_path, undisturbed):
-    command = Command(tmp_path / "root", "processes=ddp")
-    command.reach(6)
+    command = Command(tmp_path / "root", "processes=ddp", hold=6)
+    command.reach_hold()
     members = command.members()
     command.starter().kill()
     _, alive = psutil.wait_procs(members, timeout=60)
@@ -145,14 +159,14 @@ def test_a_group_whose_starter_is_killed_ends_and_the_same_command_goes_on(tmp_p
 
 
 def test_four_processes_are_pruned_at_the_same_step(tmp_path):
-    command = Command(tmp_path / "root", "processes=ddp", "processes.count=4", "training.eval_every=2")
-    command.reach(2)
+    command = Command(tmp_path / "root", "processes=ddp", "processes.count=4", "training.eval_every=2", hold=3)
+    command.reach_hold()
     command.run.stop_request.write_text("pruned by a test", encoding="utf-8")
+    command.go()
     command.finish()
     result = command.run.read_result()
     assert result.status == "pruned"
-    assert result.steps % 2 == 0
-    assert result.steps < 24
+    assert result.steps == 4
 
 
 def test_one_process_without_memory_ends_the_run_as_oom(tmp_path):
@@ -183,8 +197,8 @@ def test_everybody_diverges_together(tmp_path):
 def alone(tmp_path_factory) -> tuple[RunDir, RunDir]:
     """A run of one process in a group of its own: stopped on its way, and straight to its end."""
     words = ("processes=ddp", "processes.count=1", "training.dropout=0")
-    command = Command(tmp_path_factory.mktemp("stopped") / "root", *words)
-    command.reach(6)
+    command = Command(tmp_path_factory.mktemp("stopped") / "root", *words, hold=6)
+    command.reach_hold()
     command.starter().terminate()
     command.finish(code=75)
     straight = Command(tmp_path_factory.mktemp("straight") / "root", *words)

@@ -1,7 +1,9 @@
 """Trains runs one after the other from one process that has the heavy imports loaded: `groups.py FILE [FAULT]`.
 
 The file is JSON: a list of the words of each run. Each run is forked, as the local executor does, so that a group of
-processes starts in a fraction of a second. What it prints is the exit code of each, one a line.
+processes starts in a fraction of a second. What it prints is the exit code of each, one a line. FAULT is `nan`, `oom`
+or `error` in process 1, or `hold=STEP`: the group waits after this step until the file beside FILE with the suffix
+`.go` is there, or it is asked to stop.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from lora_bench.config.overrides import compose_config
 from lora_bench.config.resolve import resolve
 from lora_bench.config.store import register_schemas
 from lora_bench.execution import warm  # noqa: F401  # for its imports
+from lora_bench.execution.group import Part
 from lora_bench.execution.local import exit_code_of, stop_on_signals
 from lora_bench.execution.start import start_run
 from lora_bench.naming import run_dir_for
@@ -31,6 +35,8 @@ from lora_bench.training import loop
 
 BACKENDS = ("ddp", "fsdp", "zero1", "zero2", "zero3", "zero3_offload")
 """Choices of `processes` with more than one process."""
+HOLD_S = 100
+"""Seconds for which a held group waits at most."""
 
 
 def train(words: Sequence[str]) -> int:
@@ -43,7 +49,7 @@ def train(words: Sequence[str]) -> int:
 
 
 def break_step(fault: str) -> None:
-    """Has the loss of process 1 fail; groups are forked from this process."""
+    """Has the loss of process 1 fail at its sixth step; groups are forked from this process."""
     whole, calls = loop.summed_loss, itertools.count()
 
     def summed_loss(*args: Any) -> Tensor:
@@ -57,10 +63,29 @@ def break_step(fault: str) -> None:
     loop.summed_loss = summed_loss
 
 
+def hold_after(step: int, go: Path) -> None:
+    """Has every process wait after this step, the first time that one gets there."""
+    is_asked, calls = Part.is_asked_to_stop, itertools.count(1)
+
+    def is_asked_to_stop(part: Part) -> bool:
+        if next(calls) == step:
+            end = time.monotonic() + HOLD_S
+            while not (go.exists() or is_asked(part)):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"nobody wrote {go}")
+                time.sleep(0.01)
+        return is_asked(part)
+
+    Part.is_asked_to_stop = is_asked_to_stop
+
+
 def main(file: Path, fault: str) -> None:
     """Every run of the file."""
     register_schemas()
-    if fault:
+    name, _, step = fault.partition("=")
+    if name == "hold":
+        hold_after(int(step), file.with_suffix(".go"))
+    elif fault:
         break_step(fault)
     for words in json.loads(file.read_text(encoding="utf-8")):
         sys.stdout.flush()
