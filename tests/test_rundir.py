@@ -82,10 +82,11 @@ import sys
 from pathlib import Path
 from lora_bench import rundir
 number = 0
-print("ready", flush=True)
 while True:
     number += 1
     rundir.write_json(Path(sys.argv[1]), {"number": number, "filler": "x" * 20000, "again": number})
+    if number == 1:
+        print("ready", flush=True)
 """
 
 

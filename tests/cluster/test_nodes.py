@@ -62,11 +62,11 @@ def test_two_nodes_train_what_two_processes_of_one_machine_do(slurm, tmp_path, c
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_process_that_is_killed_on_one_node_restarts_the_group_on_both(slurm, tmp_path, cache, node):
     root = tmp_path / "root"
-    process = start(root, cache, "training.max_steps=60", "processes.timeout_s=20", *ON_SLURM)
+    process = start(root, cache, "training.max_steps=300", "processes.timeout_s=20", *ON_SLURM)
     wait_until(lambda: any(len(losses(run)) >= 12 for run in find_run_dirs(root)), "no step was taken", limit_s=120)
     member_on(node).kill()
     run = finish(process, root)
-    assert sorted(losses(run)) == list(range(1, 61))
+    assert sorted(losses(run)) == list(range(1, 301))
     assert any("was lost" in note for note in run.read_result().notes)
 
 

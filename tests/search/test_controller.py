@@ -78,7 +78,7 @@ def test_a_killed_run_is_retried_from_its_checkpoint(command, tmp_path):
 
 
 def test_a_killed_run_has_the_weights_of_an_uninterrupted_one(command, tmp_path):
-    words = command("training.max_steps=120", "lora.r=2", "study.baseline=null", "study.sampler=random")
+    words = command("training.max_steps=400", "lora.r=2", "study.baseline=null", "study.sampler=random")
     words += ["study.n_trials=1"]
     controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     os.kill(_running_pid(tmp_path, controller, step=11), signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_a_killed_run_has_the_weights_of_an_uninterrupted_one(command, tmp_path)
 
 
 def test_sigkill_of_the_controller_then_the_same_command(command, tmp_path):
-    words, moments = command("training.max_steps=60"), random.Random(0)
+    words, moments = command("training.max_steps=400"), random.Random(0)
     num_kills = 0
     for _ in range(3):
         controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -143,7 +143,7 @@ def test_diverged_runs_are_results_and_the_grid_goes_on(command, tmp_path):
 
 
 def test_a_run_that_hangs_is_ended_and_tried_again(command, tmp_path):
-    words = command("training.max_steps=60", "lora.r=1,2", "study.baseline=null", "executor.hang_min=0.2")
+    words = command("training.max_steps=400", "lora.r=1,2", "study.baseline=null", "executor.hang_min=0.2")
     controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     os.kill(_running_pid(tmp_path, controller, step=7), signal.SIGSTOP)
     out, _ = controller.communicate(timeout=300)
@@ -187,7 +187,7 @@ def _running_pid(tmp_path, controller, *, step):
             if status.get("status") == "running" and status.get("step", 0) >= step and run_dir.is_held():
                 return int(status["pid"])
         time.sleep(0.02)
-    return -1
+    raise AssertionError(f"no run was seen at step {step}")
 
 
 def _wait_until_free(tmp_path):

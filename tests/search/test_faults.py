@@ -94,7 +94,7 @@ def test_a_search_learns_from_bad_ends_and_goes_on(study):
 
 
 def test_a_second_controller_is_told_who_holds_the_study(study):
-    words = [RATE, "study.n_trials=3", "training.max_steps=100"]
+    words = [RATE, "study.n_trials=3", "training.max_steps=3000"]
     first = study.start(*words)
     study.wait_for_a_run(first)
     out = study.finish(*words, code=1)
