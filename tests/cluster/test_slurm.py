@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.studies import ROOT
@@ -19,10 +20,19 @@ from lora_bench.errors import ExecutionError
 from lora_bench.execution import cluster
 
 pytestmark = pytest.mark.cluster
+SLURM_UP = Path(__file__).parent / "slurm-up.sh"
 
 
 def job_of(run):
     return json.loads(run.job.read_text())["job_id"]
+
+
+def node_of(run):
+    return cluster.ask("squeue", "--noheader", "--jobs", job_of(run), "--format=%N").strip()
+
+
+def pid_of_daemon(name):
+    return int((Path(os.environ["SLURM_CONF"]).parents[1] / "run" / f"{name}.pid").read_text())
 
 
 def test_runs_are_jobs_named_after_study_and_trial_and_log_in_their_directories(study):
@@ -85,13 +95,30 @@ def test_a_job_whose_time_is_over_checkpoints_and_is_queued_again(study):
 def test_a_node_that_goes_down_is_no_failure_of_the_run(study):
     process = study.start("lora.r=1", "training.max_steps=600")
     run = wait_for_step(study, process, 7)
-    node = cluster.ask("squeue", "--noheader", "--jobs", job_of(run), "--format=%N").strip()
+    node = node_of(run)
     cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     time.sleep(3)
     with contextlib.suppress(ExecutionError):  # it may have come back by itself
         cluster.ask("scontrol", "update", f"nodename={node}", "state=resume")
     finish(process)
     check_each_once(study, num_runs=1, num_steps=600)
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_a_run_whose_slurmd_was_killed_goes_on_and_is_not_begun_twice(study, is_given_up):
+    process = study.start("lora.r=1", "training.max_steps=1000")
+    run = wait_for_step(study, process, 7)
+    node, pid = node_of(run), run.read_status()["pid"]
+    os.kill(pid_of_daemon(f"slurmd.{node}"), signal.SIGKILL)
+    if is_given_up:
+        # As Slurm does after its SlurmdTimeout: the job is queued again, while nobody is left to end the first.
+        cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        wait_until(lambda: node_of(run) not in ("", node), "not started on another node")
+    out = finish(process)
+    subprocess.run([str(SLURM_UP)], check=True, capture_output=True)
+    assert "retry" not in out
+    assert run.read_status()["pid"] == pid
+    check_each_once(study, num_runs=1, num_steps=1000)
 
 
 def test_a_job_that_gives_way_to_a_higher_partition_goes_on_later(study):
@@ -109,8 +136,7 @@ def test_a_job_that_gives_way_to_a_higher_partition_goes_on_later(study):
 def test_slurmctld_that_is_restarted_loses_nothing(study):
     process = study.start("lora.r=1,2", "study.n_jobs=2", "training.max_steps=600")
     wait_for_step(study, process, 7)
-    pid = int(cluster.ask("cat", f"{os.environ['SLURM_CONF'].removesuffix('/etc/slurm.conf')}/run/slurmctld.pid"))
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid_of_daemon("slurmctld"), signal.SIGTERM)
     time.sleep(2)
     subprocess.run(["slurmctld"], check=True)
     out = finish(process)
