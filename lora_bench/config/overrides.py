@@ -109,6 +109,15 @@ def bracket_layers(words: Sequence[str]) -> list[str]:
     return [_NUMBERS.sub(r"\1=[\2]", word) if _NUMBERS.fullmatch(word) else word for word in words]
 
 
+def imply_group(words: Sequence[str]) -> list[str]:
+    """The words, with `processes=ddp` where they say how many (`processes.count=8`) and not what each of them holds."""
+    keys = [key_of(word) for word in words]
+    first = next((index for index, key in enumerate(keys) if key.startswith("processes.")), None)
+    if first is None or "processes" in keys:
+        return list(words)
+    return [*words[:first], "processes=ddp", *words[first:]]
+
+
 def quote_values(words: Sequence[str]) -> list[str]:
     """The words, with values that Hydra's grammar cannot read (`~/x`, `größe`, `a (1).csv`) quoted for it."""
     parser = OverridesParser.create()

@@ -115,10 +115,9 @@ def read_overview(directory: StudyDir) -> Overview:
 
 
 def repeat_command(row: TrialRow, runs: Path) -> str:
-    """What trains the first run of a trial once more, beside its record, for a shell."""
-    words = [
-        word for word in row.line.words if not word.lstrip("+").startswith(("study.", "seed=", "again=", "executor"))
-    ]
+    """What trains the first run of a trial once more on this machine, beside its record, for a shell."""
+    left_out = ("study.", "seed=", "again=", "executor", "processes.nodes=")
+    words = [word for word in row.line.words if not word.lstrip("+").startswith(left_out)]
     seed = RunDir(runs / row.line.runs[0]).read_config()["seed"]
     return shlex.join(["python", "run.py", *words, f"seed={seed}", "again=2"])
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lora_bench.config.overrides import bracket_layers, check_overrides, compose_config, parse, split_values
+from lora_bench.config.overrides import (
+    bracket_layers,
+    check_overrides,
+    compose_config,
+    imply_group,
+    parse,
+    split_values,
+)
 from lora_bench.errors import ConfigError
 
 
@@ -70,6 +77,23 @@ def test_other_values_of_layers_are_hydras(word, values):
     (item,) = parse([word])
     texts = split_values(item)
     assert [compose_config([f"placement.layers={text}"]).placement.layers for text in texts] == values
+
+
+@pytest.mark.parametrize(
+    ("words", "implied"),
+    [
+        (["-m", "seed=1", "processes.nodes=2", "processes.count=8"], 2),
+        (["processes.count=2", "processes=zero2"], None),
+        (["processes=fsdp", "processes.count=2"], None),
+        (["lora.r=4"], None),
+    ],
+)
+def test_a_number_of_processes_alone_asks_for_ddp(words, implied):
+    given = imply_group(words)
+    assert [word for word in given if word not in words] == ([] if implied is None else ["processes=ddp"])
+    if implied is not None:
+        assert given.index("processes=ddp") == implied
+        assert faults(*given[1:]) == []
 
 
 def test_a_word_that_is_no_override_is_named():

@@ -17,7 +17,13 @@ QUALITY, MEMORY = Objective("eval/accuracy", "maximize"), Objective("memory/peak
 def overview(tmp_path, *trials):
     rows = []
     for number, (accuracy, memory, status, is_feasible) in enumerate(trials):
-        line = TrialLine("own", number, {}, ["lora.r=1", "study.n_trials=3"], [f"run-{number}"])
+        line = TrialLine(
+            "own",
+            number,
+            {},
+            ["lora.r=1", "study.n_trials=3", "executor=slurm", "processes=ddp", "processes.nodes=2"],
+            [f"run-{number}"],
+        )
         rows.append(TrialRow(line, status, {QUALITY.metric: accuracy, MEMORY.metric: memory}, is_feasible))
     return Overview("s", "", "done", None, (QUALITY, MEMORY), tuple(rows), {}, (), tmp_path)
 
@@ -41,7 +47,7 @@ def test_the_best_run_is_repeated_beside_its_record(tmp_path):
     found = overview(tmp_path, (0.9, 3.0, "finished", True))
     rundir.write_text(tmp_path / "run-0" / "config.yaml", "seed: 5\n")
     words = shlex.split(repeat_command(found.best("own"), found.runs))
-    assert words == ["python", "run.py", "lora.r=1", "seed=5", "again=2"]
+    assert words == ["python", "run.py", "lora.r=1", "processes=ddp", "seed=5", "again=2"]
     assert resolve(compose_config(words[2:])).again == 2
 
 
