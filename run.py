@@ -9,7 +9,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from lora_bench.config.overrides import bracket_layers, imply_group, quote_values
+from lora_bench.config.overrides import understood
 from lora_bench.config.store import register_schemas
 from lora_bench.errors import ConfigError, LoraBenchError
 from lora_bench.preflight import check_words
@@ -26,7 +26,7 @@ def compose_and_run(composed: DictConfig) -> None:
 def main() -> int:
     """Checks every word of the command line first, so that all faults are said at once."""
     register_schemas()
-    sys.argv[1:] = quote_values(bracket_layers(imply_group(sys.argv[1:])))
+    sys.argv[1:] = understood(sys.argv[1:])
     arguments = get_args_parser().parse_args()
     check_words(arguments.overrides, is_sweep=arguments.multirun)
     compose_and_run()

@@ -81,7 +81,7 @@ def _ray_nodes(config: RayExecutorConfig) -> Iterator[Check]:
 
 
 def _composed(words: Sequence[str]) -> RunConfig:
-    from lora_bench.config.overrides import compose_config, imply_group
+    from lora_bench.config.overrides import compose_config, understood
     from lora_bench.config.resolve import resolve
 
-    return resolve(compose_config(imply_group(words)))
+    return resolve(compose_config(understood(words)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_bench.config.overrides import check_overrides
+from lora_bench.config.overrides import check_overrides, understood
 from lora_bench.config.store import group_choices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def test_the_commands_were_found():
 
 @pytest.mark.parametrize("command", RUNS)
 def test_every_run_can_be_composed(command):
-    words = shlex.split(command)[2:]
+    words = understood(shlex.split(command)[2:])
     overrides = [word for word in words if not word.startswith("-")]
     assert check_overrides(overrides, is_sweep="-m" in words) == []
 

@@ -101,6 +101,11 @@ def first_value(word: str) -> str:
     return f"{item.key_or_group}={split_values(item)[0]}" if is_listed else word
 
 
+def understood(words: Sequence[str]) -> list[str]:
+    """The words of a command line as Hydra is to be given them, where it would read what users type in another way."""
+    return quote_values(bracket_layers(imply_group(words)))
+
+
 def bracket_layers(words: Sequence[str]) -> list[str]:
     """The words, with `placement.layers=0,2,5` as the one list that it is, where Hydra would see a sweep.
 
