@@ -21,7 +21,7 @@ ALWAYS_SHOWN = ("method.name", "placement.name", "lora.r", "training.lr", "proce
 NEVER_SHOWN = ("method.default_lr", "placement.roles")
 """Follow from those."""
 NEVER_COMPARED = ("nodes", "max_restarts", "timeout_s", "resume_from")
-"""How the processes of a run were kept going; in no digest either."""
+"""How the processes of a run were kept going: `config.processes.HOW_ONLY`, which is in no digest either."""
 
 METHOD_LABELS = {
     "full": "full fine-tuning",

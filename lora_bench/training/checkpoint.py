@@ -24,6 +24,8 @@ from lora_bench.manifest import find_change, write_manifest
 TENSORS_FILE = "state.safetensors"
 SCALARS_FILE = "state.json"
 NUM_KEPT = 2
+LAYOUT = 2
+"""Of what both files hold. A change that older checkpoints or older versions would trip over has another number."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -
         shutil.rmtree(path)
     with rundir.filled_folder(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS_FILE)
-        scalars = {"step": state.step, "config_digest": config_digest, "scalars": state.scalars}
+        scalars = {"layout": LAYOUT, "step": state.step, "config_digest": config_digest, "scalars": state.scalars}
         (partial / SCALARS_FILE).write_text(json.dumps(scalars), encoding="utf-8")
         write_manifest(partial)
     for old in _folders(folder)[:-NUM_KEPT]:
@@ -60,7 +62,8 @@ def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -
 
 
 def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | None, list[str]]:
-    """The newest checkpoint that is whole, and a note for each damaged one that was passed over.
+    """The newest checkpoint that can be read, and a note for each one that was passed over: damaged, or of a version of
+    lora_bench that wrote another layout.
 
     Raises:
         CheckpointError: If a checkpoint belongs to another configuration.
@@ -70,7 +73,7 @@ def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | No
         try:
             state = _load(path, config_digest)
         except (OSError, ValueError) as err:
-            notes.append(f"checkpoint {path.name} is damaged ({err}) and was passed over")
+            notes.append(f"checkpoint {path.name} cannot be read ({err}) and was passed over")
             continue
         return state, notes
     return None, notes
@@ -86,6 +89,9 @@ def _load(path: Path, config_digest: str) -> TrainingState:
             f"{path}: belongs to configuration {scalars['config_digest'][:12]}, not {config_digest[:12]}; "
             "move the run directory away or choose another paths.root"
         )
+    layout = scalars.get("layout", 1)
+    if layout != LAYOUT:
+        raise ValueError(f"it was written by another version of lora_bench, in layout {layout} instead of {LAYOUT}")
     return TrainingState(scalars["step"], load_file(path / TENSORS_FILE), scalars["scalars"])
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lora_bench.config.schema import TaskKind, TrainingConfig
-from lora_bench.errors import RunInterrupted
+from lora_bench.errors import CheckpointError, RunInterrupted
 from lora_bench.measure import memory
 from lora_bench.methods import Method
 from lora_bench.tasks.collate import collate
@@ -109,6 +109,7 @@ class Loop:
 
         Raises:
             RunInterrupted: When `stop_requested` said so; a checkpoint was written.
+            CheckpointError: If a checkpoint is of another configuration, or the run to go on from has none.
         """
         first_step = self._resume()
         job, progress = self._job, self.progress
@@ -342,6 +343,9 @@ class Loop:
         if is_earlier and job.earlier is not None:
             state, more = checkpoint.load_newest(job.earlier.checkpoints, config_digest=job.earlier.config_digest)
             notes += more
+            if state is None:
+                why = "; ".join(more) or "none is left"
+                raise CheckpointError(f"{job.earlier.checkpoints}: there is no checkpoint to go on from: {why}")
         for note in notes:
             job.observer.on_note(note)
         if state is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,19 @@ def test_another_number_of_processes_goes_on_from_a_checkpoint(tmp_path, alone, 
         for run in (command.run, straight)
     ]
     assert losses[0] == pytest.approx({step: losses[1][step] for step in losses[0]}, abs=1e-5)
+
+
+def test_an_earlier_run_whose_checkpoints_cannot_be_read_is_no_reason_to_begin_anew(tmp_path, alone):
+    stopped, _ = alone
+    copy = tmp_path / "stopped"
+    shutil.copytree(stopped.path, copy)
+    for manifest in copy.glob("checkpoints/*/manifest.json"):
+        manifest.unlink()
+    command = Command(tmp_path / "root", "processes=ddp", f"processes.resume_from={copy}", "training.dropout=0")
+    command.finish(code=1)
+    error = command.run.read_result().error
+    assert "there is no checkpoint to go on from: checkpoint step-" in error
+    assert "cannot be read" in error
 
 
 def check_same(run: RunDir, undisturbed: RunDir) -> None:

@@ -18,8 +18,13 @@ from support.synthetic_runs import (
     synthetic_config,
 )
 
+from lora_bench.config.processes import HOW_ONLY
 from lora_bench.report.load import load_records
-from lora_bench.report.rows import build_rows
+from lora_bench.report.rows import NEVER_COMPARED, build_rows
+
+
+def test_rows_are_told_apart_by_what_is_in_a_digest():
+    assert NEVER_COMPARED == HOW_ONLY
 
 
 def _rows(runs):  # type: ignore[no-untyped-def]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from lora_bench.errors import CheckpointError
+from lora_bench.manifest import write_manifest
 from lora_bench.training.checkpoint import TrainingState, load_newest, save_checkpoint
 
 
@@ -41,8 +44,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, name, damage):
     state, notes = load_newest(tmp_path, config_digest="digest")
     assert state is not None
     assert state.step == 2
-    assert "step-00000004 is damaged" in notes[0]
+    assert "step-00000004 cannot be read" in notes[0]
     assert "was passed over" in notes[0]
+
+
+def test_a_checkpoint_of_another_version_is_passed_over_and_said(tmp_path):
+    path = save(tmp_path, 4)
+    state = json.loads((path / "state.json").read_text())
+    del state["layout"]  # as it was before layouts had numbers
+    (path / "state.json").write_text(json.dumps(state))
+    write_manifest(path)
+    found, notes = load_newest(tmp_path, config_digest="digest")
+    assert found is None
+    assert "another version of lora_bench, in layout 1 instead of 2" in notes[0]
 
 
 def test_a_half_written_checkpoint_is_not_one(tmp_path):
