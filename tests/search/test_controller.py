@@ -164,6 +164,20 @@ def test_a_run_that_needs_too_much_memory_ends_alone(command, tmp_path):
     assert "retry" not in done.stdout
 
 
+def test_a_pruner_ends_four_processes_at_the_same_step(command, tmp_path):
+    # At such a rate nothing ever changes, so that the first evaluation stays the best.
+    words = command("training.max_steps=4000", "training.lr=1e-12", "lora.r=2", "study.baseline=null")
+    words += ["training.eval_every=2", "study.pruner=patience", "study.pruner_patience=2", "processes.count=4"]
+    done = run(words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "asked to stop (patience: no better value in 2 evaluations)" in done.stdout
+    (result,) = results(tmp_path)
+    assert result["status"] == "pruned"
+    assert result["steps"] % 2 == 0
+    assert 6 <= result["steps"] < 4000
+    assert result["processes"]["count"] == 4
+
+
 def test_stop_from_another_terminal_checkpoints_and_the_same_command_goes_on(command, tmp_path):
     words = command("training.max_steps=200", "lora.r=2", "study.baseline=null", "study.name=mine")
     controller = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
