@@ -28,7 +28,7 @@ def job_of(run):
 
 
 def node_of(run):
-    return cluster.ask("squeue", "--noheader", "--jobs", job_of(run), "--format=%N").strip()
+    return cluster.ask("squeue", "--noheader", "--states=all", "--jobs", job_of(run), "--format=%N").strip()
 
 
 def pid_of_daemon(name):

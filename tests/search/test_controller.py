@@ -170,7 +170,7 @@ def test_a_pruner_ends_four_processes_at_the_same_step(command, tmp_path):
     words += ["training.eval_every=2", "study.pruner=patience", "study.pruner_patience=2", "processes.count=4"]
     done = run(words)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "asked to stop (patience: no better value in 2 evaluations)" in done.stdout
+    assert "asked to stop (patience: no better value in " in done.stdout
     (result,) = results(tmp_path)
     assert result["status"] == "pruned"
     assert result["steps"] % 2 == 0
