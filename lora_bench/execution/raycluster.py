@@ -6,6 +6,7 @@ None is started from here: Ray listens on every interface of a machine, whatever
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -70,9 +71,11 @@ def connect(address: str) -> Any:
 
 
 def nodes(ray: Any) -> list[Node]:
-    """What the cluster has, node by node, without those that have left."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(has.get("CPU", 0), has.get("GPU", 0), has.get("memory", 0) / GIB) for has in found]
+    """What the cluster has, node by node from the largest, without those that have left."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = [Node(has.get("CPU", 0), has.get("GPU", 0), has.get("memory", 0) / GIB) for has in resources]
+    # Ray's own order is that of random names.
+    return sorted(found, key=dataclasses.astuple, reverse=True)
 
 
 def offers(found: list[Node]) -> str:
