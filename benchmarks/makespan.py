@@ -98,7 +98,9 @@ def run_words(options: argparse.Namespace) -> list[str]:
     num_train = "null" if options.num_train is None else options.num_train
     words = {
         "training.max_steps": options.steps, "training.eval_every": 0, "training.checkpoint_every": 0,
-        "task.num_train": num_train, "task.num_eval": options.num_eval,
+        "task.num_train": num_train,
+        # The script scores as many items, in one split.
+        "task.num_validation": options.num_eval // 2, "task.num_eval": options.num_eval - options.num_eval // 2,
     }  # fmt: skip
     return [f"{name}={value}" for name, value in words.items()]
 
@@ -107,7 +109,7 @@ def prepare(options: argparse.Namespace, work: Path) -> Bench:
     """Writes the texts as files for the script."""
     config = resolve(compose_config(run_words(options)))
     data = load_task(config.task)
-    for name, examples in (("train", data.train), ("eval", data.eval)):
+    for name, examples in (("train", data.train), ("eval", data.validation + data.test)):
         with open(work / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(["text", "label"])

@@ -132,7 +132,7 @@ def train_with_loop(
     use_fast_attention(net)
     use_fast_dropout(net)
     roles = config.placement.roles if config.placement else []
-    placed = Placed(tuple(target_modules(net, roles)) if roles else (), tuple(head_modules(net)))
+    placed = Placed(tuple(target_modules(net, roles)) if roles else (), tuple(head_modules(net, with_pooler=True)))
     torch.manual_seed(config.seed)
     method = build_method(config)
     net = method.apply(net, placed)
@@ -263,7 +263,7 @@ def read_texts(options: argparse.Namespace) -> Texts:
     config = compose("lora", "fp32", 0, options)
     data, tokenizer = load_task(config.task), load_tokenizer(config.model, cache=cache_folder(config))
     splits = []
-    for examples in (data.train, data.eval):
+    for examples in (data.train, data.validation + data.test):
         how = {"kind": data.kind, "max_length": options.length, "cache": cache_folder(config)}
         lengths = encode(examples, tokenizer, **how).lengths
         long = [item for item, length in zip(examples, lengths, strict=True) if length == options.length]

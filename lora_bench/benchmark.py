@@ -32,6 +32,8 @@ from lora_bench.summary import (
     summarise_memory,
     summarise_timing,
 )
+from lora_bench.tasks import Example
+from lora_bench.tasks.encode import EncodedSplit
 from lora_bench.training.backends import Backend, SingleBackend
 from lora_bench.training.backends.group import is_from_elsewhere
 from lora_bench.training.loop import EarlierRun, Loop, Progress, TrainingJob
@@ -163,8 +165,9 @@ class _Run:
         self._stop_requested = stop_requested
         self._loop: Loop | None = None
         self._prepared: Prepared | None = None
-        self._evaluation: Evaluation | None = None
-        self._evaluated_step = -1
+        self._validation: Evaluation | None = None
+        self._validated_step = -1
+        self._test: Evaluation | None = None
 
     def train_and_measure(self) -> RunResult | None:
         """The whole way of a run that does not run out of memory; the record is made by the first process."""
@@ -174,6 +177,8 @@ class _Run:
         torch.manual_seed(self.config.seed + RANK_SEED * backend.rank)
         loop = self._loop = Loop(self._job(prepared, backend), backend)
         progress = loop.run()
+        if progress.status == "finished":
+            loop.measure_evaluation(self._evaluate_test)
         weights_bytes, resume_bytes = self._write_weights(prepared, loop)
         use = self._group_use(prepared, progress)
         if not backend.is_first:
@@ -209,26 +214,6 @@ class _Run:
         return self._loop.largest_micro_batch() if self._backend.num_processes == 1 else None
 
     def _job(self, prepared: Prepared, backend: Backend) -> TrainingJob:
-        def evaluate_now() -> dict[str, float]:
-            assert self._loop is not None, "the loop asks"
-            self._evaluation = evaluation = evaluate(
-                prepared.net,
-                prepared.eval,
-                data=prepared.data,
-                task=self.config.task,
-                tokenizer=prepared.tokenizer,
-                batch_size=self.config.training.eval_batch_size,
-                device=backend.device,
-                sharing=Sharing(
-                    backend.rank, backend.num_processes, total=backend.total, in_step=backend.splits_weights
-                ),
-            )
-            self._evaluated_step = self._loop.progress.steps
-            self._loop.progress.generate_s += evaluation.generate_s
-            if backend.is_first:
-                _note_items(self.run_dir, self._evaluated_step, evaluation)
-            return {f"eval/{score.name}": score.value for score in evaluation.scores}
-
         return TrainingJob(
             net=prepared.net,
             method=prepared.method,
@@ -239,11 +224,44 @@ class _Run:
             seed=self.config.seed,
             config_digest=config_digest(self.config),
             checkpoints=self.run_dir.checkpoints,
+            head_modules=prepared.placed.head_modules,
             earlier=_earlier_run(self.config),
-            evaluate=evaluate_now,
+            evaluate=self._evaluate_validation,
             observer=self.observer,
             stop_requested=self._stop_requested,
         )
+
+    def _evaluate_validation(self) -> dict[str, float]:
+        assert self._prepared is not None, "the loop asks"
+        assert self._loop is not None, "the loop asks"
+        evaluation = self._evaluate(self._prepared.validation, self._prepared.data.validation)
+        self._validation, self._validated_step = evaluation, self._loop.progress.steps
+        if self._backend.is_first:
+            _note_items(self.run_dir, self._validated_step, evaluation)
+        return {f"eval/{score.name}": score.value for score in evaluation.scores}
+
+    def _evaluate_test(self) -> dict[str, float]:
+        assert self._prepared is not None, "called after training"
+        self._test = self._evaluate(self._prepared.test, self._prepared.data.test)
+        return {f"test/{score.name}": score.value for score in self._test.scores}
+
+    def _evaluate(self, split: EncodedSplit, items: Sequence[Example]) -> Evaluation:
+        prepared, backend = self._prepared, self._backend
+        assert prepared is not None, "there is something to evaluate"
+        assert self._loop is not None, "it has been built by now"
+        evaluation = evaluate(
+            prepared.net,
+            split,
+            items=items,
+            data=prepared.data,
+            task=self.config.task,
+            tokenizer=prepared.tokenizer,
+            batch_size=self.config.training.eval_batch_size,
+            device=backend.device,
+            sharing=Sharing(backend.rank, backend.num_processes, total=backend.total, in_step=backend.splits_weights),
+        )
+        self._loop.progress.generate_s += evaluation.generate_s
+        return evaluation
 
     def _write_weights(self, prepared: Prepared, loop: Loop) -> tuple[int, int]:
         """Writes what was trained, and a last checkpoint; the bytes of the weights, and of what a resume needs."""
@@ -269,9 +287,10 @@ class _Run:
     def _result(self, progress: Progress) -> RunResult:
         config, prepared = self.config, self._prepared
         # Scores belong to the weights that the run ended with, not to those of an evaluation on the way.
-        evaluation = self._evaluation if self._evaluated_step == progress.steps else None
-        if evaluation is not None and self._backend.is_first:
-            _write_predictions(self.run_dir, evaluation)
+        validation = self._validation if self._validated_step == progress.steps else None
+        if self._backend.is_first:
+            _write_predictions(self.run_dir.predictions, self._test)
+            _write_predictions(self.run_dir.validation_predictions, validation)
         return RunResult(
             status=progress.status,
             config_digest=config_digest(config),
@@ -280,7 +299,8 @@ class _Run:
             task=config.task.name,
             method=config.method.name,
             headline=prepared.data.headline if prepared else "",
-            scores=list(evaluation.scores) if evaluation else [],
+            scores=list(self._test.scores) if self._test else [],
+            validation=list(validation.scores) if validation else [],
             steps=progress.steps,
             epochs=progress.steps * config.training.batch_size / len(prepared.data.train) if prepared else 0.0,
             final_train_loss=progress.last_loss,
@@ -322,6 +342,8 @@ def _note_items(run_dir: RunDir, step: int, evaluation: Evaluation) -> None:
     rundir.append_line(run_dir.items, {"step": step, "values": values})
 
 
-def _write_predictions(run_dir: RunDir, evaluation: Evaluation) -> None:
+def _write_predictions(path: Path, evaluation: Evaluation | None) -> None:
+    if evaluation is None:
+        return
     lines = (json.dumps(rundir.finite(item), ensure_ascii=False) for item in evaluation.predictions)
-    rundir.write_text(run_dir.predictions, "".join(f"{line}\n" for line in lines))
+    rundir.write_text(path, "".join(f"{line}\n" for line in lines))

@@ -41,7 +41,7 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
     by_role = {role: tuple(target_modules(net, [role], chosen)) for role in roles if role in present}
     return Placed(
         target_modules=tuple(target_modules(net, roles, chosen)) if roles else (),
-        head_modules=tuple(head_modules(net)),
+        head_modules=tuple(head_modules(net, with_pooler=config.training.head_has_pooler)),
         layers=tuple(Layer(*names) for names in layers),
         has_encoder=bool(net.config.is_encoder_decoder),
         active_experts=active_experts(net.config.to_dict()),
@@ -77,7 +77,7 @@ def _place_by_names(config: RunConfig, placement: PlacementConfig, net: PreTrain
     by_role = {role: tuple(names) for role, names in found.items()}
     return Placed(
         target_modules=tuple(name for name, _ in net.named_modules() if name in taken),
-        head_modules=tuple(head_modules(net)),
+        head_modules=tuple(head_modules(net, with_pooler=config.training.head_has_pooler)),
         by_role=by_role,
         ranks=_own_ranks(placement, by_role),
         notes=(guess_note(net, placement.roles, found),),

@@ -43,7 +43,8 @@ class Prepared:
     placed: Placed
     data: TaskData
     train: EncodedSplit
-    eval: EncodedSplit
+    validation: EncodedSplit
+    test: EncodedSplit
     tokenizer: Any
     load_s: float
     data_s: float
@@ -60,7 +61,7 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
     start = time.perf_counter()
     cache, data = cache_folder(config), load_task(config.task)
     tokenizer = load_tokenizer(config.model, cache=cache)
-    train, held_out = _encoded(config, data, tokenizer)
+    train, validation, test = _encoded(config, data, tokenizer)
     data_s = time.perf_counter() - start
     net = _load_net(config, data, pad_id=tokenizer.pad_token_id, on_cpu=device.type == "cpu")
     method, placed = build_method(config), place(config, net)
@@ -76,7 +77,8 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
         placed=placed,
         data=data,
         train=train,
-        eval=held_out,
+        validation=validation,
+        test=test,
         tokenizer=tokenizer,
         load_s=time.perf_counter() - start,
         data_s=data_s,
@@ -87,7 +89,7 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
             *data.notes,
             *budget_note(config, read_architecture(config.model)),
             *method.notes,
-            *filter(None, (train.cut_note("training"), held_out.cut_note("evaluation"))),
+            *filter(None, (train.cut_note("training"), validation.cut_note("validation"), test.cut_note("test"))),
         ],
     )
 
@@ -121,12 +123,12 @@ def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
     return in_all / (num_prompt + num_response)
 
 
-def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[EncodedSplit, EncodedSplit]:
-    """Training and evaluation, each text as long as the model has positions for beside what the method adds."""
+def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[EncodedSplit, EncodedSplit, EncodedSplit]:
+    """Return training, validation and test, each text as long as the model has positions for."""
     architecture, longest = read_architecture(config.model), config.task.max_length
     if (positions := max_tokens(architecture)) is not None:
         longest = min(longest, positions - config.method.num_added_tokens)
-    train, held_out = (
+    train, validation, test = (
         encode(
             examples,
             tokenizer,
@@ -135,9 +137,9 @@ def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[Encoded
             cache=cache_folder(config),
             start_id=decoder_start(architecture),
         )
-        for examples in (data.train, data.eval)
+        for examples in (data.train, data.validation, data.test)
     )
-    return train, held_out
+    return train, validation, test
 
 
 def _load_net(config: RunConfig, data: TaskData, *, pad_id: int, on_cpu: bool) -> Any:

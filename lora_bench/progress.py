@@ -37,7 +37,7 @@ class ProgressObserver(NullObserver):
     def on_eval(self, step: int, metrics: dict[str, float]) -> bool:
         """One line with every score."""
         scores = "  ".join(f"{name.removeprefix('eval/')} {value:.4f}" for name, value in metrics.items())
-        self._console.print(f"step {step}/{self._num_steps}  evaluation: {scores}", highlight=False)
+        self._console.print(f"step {step}/{self._num_steps}  validation: {scores}", highlight=False)
         return False
 
     def on_note(self, text: str) -> None:

@@ -156,6 +156,7 @@ class RunResult:
     headline: str
     """Name of the score that stands for the run."""
     scores: list[Score]
+    """Over the test items. Empty unless the run finished: test items judge, and nothing else reads them."""
     steps: int
     epochs: float
     final_train_loss: float | None
@@ -165,14 +166,26 @@ class RunResult:
     provenance: Provenance
     processes: GroupUse | None = None
     """None for one process without a group."""
+    validation: list[Score] = field(default_factory=list)
+    """Over the validation items, with the weights that the run ended with; settings are chosen by them. Empty in
+    records from before there were three splits, whose settings were chosen on the items that `scores` are over."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the table must know: texts cut, a checkpoint skipped, a merge tolerance."""
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     def score(self, name: str) -> Score | None:
-        """The score of this name, or None."""
+        """Return the score of this name over the test items, or None."""
         return next((score for score in self.scores if score.name == name), None)
+
+    @property
+    def choosing_scores(self) -> list[Score]:
+        """The scores that settings are chosen by: over validation items, or those of a record that has no others."""
+        return self.validation or self.scores
+
+    def choosing_score(self, name: str) -> Score | None:
+        """Return the score of this name among `choosing_scores`, or None."""
+        return next((score for score in self.choosing_scores if score.name == name), None)
 
 
 def to_json(record: Any) -> dict[str, Any]:

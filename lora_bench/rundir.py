@@ -64,8 +64,13 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """One JSON line per evaluated item, in the order of the split."""
+        """One JSON line per test item, in the order of the split."""
         return self.path / "predictions.jsonl"
+
+    @property
+    def validation_predictions(self) -> Path:
+        """One JSON line per validation item, in the order of the split."""
+        return self.path / "predictions_validation.jsonl"
 
     @property
     def result(self) -> Path:

@@ -45,6 +45,7 @@ def tiny(tmp_path, cache):  # type: ignore[no-untyped-def]
                 [
                     "model=tiny",
                     "task.num_train=64",
+                    "task.num_validation=32",
                     "task.num_eval=32",
                     "task.max_length=16",
                     "training.max_steps=6",

@@ -314,7 +314,7 @@ def _nan_evaluation():
 
 
 def test_one_evaluation_item_has_an_interval_without_end_and_can_be_shown(tiny):
-    result, run_dir = run(tiny("task.num_eval=1"))
+    result, run_dir = run(tiny("task.num_validation=1", "task.num_eval=1"))
     assert result.score("nll").ci_high is None
     assert run_dir.read_result() == result
     render_comparison([run_dir], console=Console(file=io.StringIO()))

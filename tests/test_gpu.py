@@ -15,7 +15,7 @@ from lora_bench.rundir import RunDir, find_run_dirs, read_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["model=tiny", "training.max_steps=6", "training.log_every=1", "training.dropout=0", "training.dtype=fp32"]
-WORDS += ["training.batch_size=8", "task.num_eval=30"]
+WORDS += ["training.batch_size=8", "task.num_validation=30", "task.num_eval=30"]
 
 pytestmark = pytest.mark.gpu
 

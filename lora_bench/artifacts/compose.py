@@ -24,7 +24,7 @@ from lora_bench.artifacts.network import cast_parameters, load_base, load_mergea
 from lora_bench.artifacts.trained import TrainedRun, check_same_base, refuse_quantised
 from lora_bench.config.schema import Dtype
 from lora_bench.errors import ArtifactError
-from lora_bench.models.heads import head_parameter_names
+from lora_bench.models.heads import head_modules, parameter_names
 from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.placing import needs_untied, untie
 from lora_bench.rundir import directory_bytes
@@ -120,13 +120,19 @@ def head_text(parts: Sequence[Part], head: TrainedRun | None) -> str:
     return head.name if head else "weighted mean"
 
 
+def head_names(net: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
+    """Return the names of the parameters that belong to the head of any of the runs."""
+    with_pooler = any(part.trained.config.training.head_has_pooler for part in parts)
+    return parameter_names(net, head_modules(net, with_pooler=with_pooler))
+
+
 def add_up(parts: Sequence[Part], *, head: TrainedRun | None) -> tuple[PreTrainedModel, dict[str, int]]:
     """The base with the sum in it, in fp32, and how many runs change each of its changed tensors."""
     net = load_base(head or parts[0].trained)
     if any(needs_untied(part.trained.config) for part in parts):
         untie(net)
     cast_parameters(net, torch.float32)
-    heads = set(head_parameter_names(net))
+    heads = set(head_names(net, parts))
     weight_sum = sum(part.weight for part in parts)
     total: dict[str, Tensor] = {}
     touched: dict[str, int] = {}

@@ -70,7 +70,8 @@ def read_low_rank(trained: TrainedRun, adapted: Adapted) -> LowRank:
         ArtifactError: If the adapter is more than A, B and a head.
     """
     tensors = load_file(trained.weights / ADAPTER_FILE) if trained.peft_type == "LORA" else {}
-    heads = head_modules(adapted.net.get_base_model()) if tensors else []  # type: ignore[operator]  # a PEFT model
+    base: Any = adapted.net.get_base_model() if tensors else None  # type: ignore[operator]  # a PEFT model
+    heads = head_modules(base, with_pooler=trained.config.training.head_has_pooler) if tensors else []
     ends = (*PAIRS, *PAIRS.values())
     strange = [key for key in tensors if not key.endswith(ends) and not is_below(key, heads)]
     if not tensors or strange:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_bench.artifacts.compose import Part, add_up, check_parts, head_text
+from lora_bench.artifacts.compose import Part, add_up, check_parts, head_names, head_text
 from lora_bench.artifacts.folder import check_out, written_folder
 from lora_bench.artifacts.lowrank import LowRank, add_low_rank, read_low_rank, write_low_rank
 from lora_bench.artifacts.network import cast_parameters, load_adapted, load_base, logits, probe_batch
@@ -20,7 +20,6 @@ from lora_bench.artifacts.peftfolder import (
     write_card,
 )
 from lora_bench.artifacts.trained import TrainedRun, check_adapter
-from lora_bench.models.heads import head_parameter_names
 from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.rundir import directory_bytes
 
@@ -60,7 +59,7 @@ def compose_adapter(
     own = [(read_low_rank(part.trained, load_adapted(part.trained)), part.weight) for part in parts]
     total, _ = add_up(parts, head=head)
     heads = {
-        name: total.get_parameter(name).detach().to(TORCH_DTYPES[first.dtype]) for name in head_parameter_names(total)
+        name: total.get_parameter(name).detach().to(TORCH_DTYPES[first.dtype]) for name in head_names(total, parts)
     }
     total.load_state_dict(heads, strict=False)  # PEFT keeps a head in the dtype of the base; its rounding is no error.
     batch = probe_batch(total)

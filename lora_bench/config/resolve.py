@@ -28,6 +28,7 @@ from lora_bench.config.schema import (
     LoraConfig,
     RunConfig,
     Source,
+    TaskKind,
     TrainingConfig,
 )
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices
@@ -52,6 +53,8 @@ def resolve(composed: DictConfig) -> RunConfig:
         config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
     _scale_rate(config.training)
+    if config.task.kind is TaskKind.generation:
+        config.training.head_lr = None  # A language-model head belongs to the base.
     if not isinstance(config.processes, GroupConfig):
         config.processes = None
     if not config.method.uses_lora:

@@ -94,8 +94,11 @@ class TaskConfig:
     name: str = MISSING
     num_train: int | None = None
     """Training items, taken from the seeded split; null takes all."""
+    num_validation: int | None = None
+    """Validation items: learning curves, pruners and searches read them, and settings are chosen on them. Null takes
+    all."""
     num_eval: int | None = None
-    """Evaluation items; null takes all."""
+    """Test items, scored once at the end: tables and verdicts read them. Null takes all."""
     max_length: int = 128
     """Longest text in tokens, special tokens counted; longer ones are cut, counted and reported."""
     split_seed: int = 0
@@ -108,7 +111,7 @@ class TaskConfig:
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong with these fields alone."""
-        for key in ("num_train", "num_eval"):
+        for key in ("num_train", "num_validation", "num_eval"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 yield Fault(f"task.{key}", f"{value} is below 1; give a positive count, or null for all items")
@@ -256,6 +259,9 @@ class TrainingConfig:
     lr_scale: float | None = field(default=None, metadata=ADDED_LATER)
     """Multiplies `lr`: for a sweep over methods, each around its own rate. It is multiplied out before the run has its
     name, so that the record says `lr` alone."""
+    head_lr: float | None = field(default=None, metadata=ADDED_LATER)
+    """Peak learning rate of the task head, one value for all methods, so that they are compared by what they do to the
+    base. BERT's pooler belongs to the head. Null trains the head as before version 0.2: at `lr`, without the pooler."""
     max_steps: int = 300
     """Optimiser steps."""
     batch_size: int = 32
@@ -284,10 +290,17 @@ class TrainingConfig:
     warmup_timing_steps: int = 3
     """First steps that no timing counts (memory is allocated, kernels are chosen)."""
 
+    @property
+    def head_has_pooler(self) -> bool:
+        """Whether BERT's pooler is trained with the head: not in records from before the head had its own rate."""
+        return self.head_lr is not None
+
     def faults(self) -> Iterator[Fault]:
         """What is wrong with these fields alone."""
         if not 0 < self.lr < math.inf:
             yield Fault("training.lr", f"{self.lr} is not above 0 and finite; 1e-5 to 1e-2 are usual")
+        if self.head_lr is not None and not 0 < self.head_lr < math.inf:
+            yield Fault("training.head_lr", f"{self.head_lr} is not above 0 and finite; null takes training.lr")
         if self.lr_scale is not None and not 0 < self.lr_scale < math.inf:
             yield Fault("training.lr_scale", f"{self.lr_scale} is not above 0 and finite; 1 changes nothing")
         for key in ("max_steps", "batch_size", "eval_batch_size", "log_every"):

@@ -1,4 +1,4 @@
-"""Scores a model on the evaluation split of a task, item by item."""
+"""Scores a model on a held-out split of a task, item by item."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lora_bench.evaluation.likelihood import class_log_probabilities, response_n
 from lora_bench.evaluation.metrics import confusion_matrix, macro_f1
 from lora_bench.evaluation.sharing import ALONE, Sharing
 from lora_bench.records import Score
-from lora_bench.tasks.base import Grading, TaskData
+from lora_bench.tasks.base import Example, Grading, TaskData
 from lora_bench.tasks.encode import EncodedSplit
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over the evaluation split gave."""
+    """What one pass over a split gave."""
 
     scores: list[Score]
     headline: str
@@ -45,6 +45,7 @@ def evaluate(
     net: Any,
     split: EncodedSplit,
     *,
+    items: Sequence[Example],
     data: TaskData,
     task: TaskConfig,
     tokenizer: Any,
@@ -58,7 +59,8 @@ def evaluate(
 
     Args:
         net: A sequence classifier or causal language model of transformers, or a PEFT model around one.
-        split: `data.eval`, encoded.
+        split: The items, encoded.
+        items: `data.validation` or `data.test`.
         data: The task's texts, class names and grading.
         task: For generation, how much is generated.
         tokenizer: Has a pad token, the one that `net` knows; turns generated tokens back into text.
@@ -91,7 +93,7 @@ def evaluate(
             device=device,
             sharing=sharing,
         )
-    return _with_answers(result, answers, data=data, grading=data.grading, started=started)
+    return _with_answers(result, answers, items=items, grading=data.grading, started=started)
 
 
 def _classification(log_probabilities: NDArray[np.float32], split: EncodedSplit, *, data: TaskData) -> Evaluation:
@@ -132,10 +134,10 @@ def _likelihood(
 
 
 def _with_answers(
-    result: Evaluation, answers: Sequence[str], *, data: TaskData, grading: Grading, started: float
+    result: Evaluation, answers: Sequence[str], *, items: Sequence[Example], grading: Grading, started: float
 ) -> Evaluation:
     """The same evaluation with the answers of its first items graded."""
-    references = [(item.response or "").strip() for item in data.eval[: len(answers)]]
+    references = [(item.response or "").strip() for item in items[: len(answers)]]
     grades = [grading.grade(answer, reference) for answer, reference in zip(answers, references, strict=True)]
     predictions = list(result.predictions)
     for index, (answer, reference, grade) in enumerate(zip(answers, references, grades, strict=True)):

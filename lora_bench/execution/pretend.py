@@ -96,6 +96,7 @@ def write_pretended(directory: RunDir, status: str, *, quality: float | None = N
             method=config["method"]["name"],
             headline="accuracy",
             scores=[Score("accuracy", quality, quality - 0.1, quality + 0.1, 100, True)],
+            validation=[Score("accuracy", quality, quality - 0.1, quality + 0.1, 100, True)],
             steps=steps,
             epochs=1.0,
             final_train_loss=1 - quality,

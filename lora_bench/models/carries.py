@@ -250,7 +250,7 @@ def _bias_faults(config: RunConfig, architecture: Architecture) -> Iterator[Faul
 
 
 def _biases(config: RunConfig, architecture: Architecture) -> int:
-    return bias_parameters(architecture, config.task.kind)
+    return bias_parameters(architecture, config.task.kind, head_has_pooler=config.training.head_has_pooler)
 
 
 def _no_biases(architecture: Architecture, what: str, instead: str) -> str:

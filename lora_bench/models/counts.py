@@ -42,7 +42,9 @@ class _Smaller:
     first: Callable[[Architecture], int] = lambda architecture: 0
     """Numbers that the first layer of encoder and decoder has more than the others."""
     outside: Callable[[Architecture, TaskKind], int] = lambda architecture, kind: 0
-    """Biases outside of layers, the task head's left out."""
+    """Biases outside of layers, without those of the task head and of a pooler."""
+    has_pooler: bool = False
+    """Whether the base has BERT's pooler."""
 
 
 def _always(architecture: Architecture) -> tuple[str, ...]:
@@ -53,11 +55,6 @@ def _by_flags(architecture: Architecture) -> tuple[str, ...]:
     """As Llama's configuration says; both are off unless given."""
     attention = ATTENTION if architecture.get("attention_bias") else ()
     return attention + (_MLP if architecture.get("mlp_bias") else ())
-
-
-def _of_bert(architecture: Architecture, kind: TaskKind) -> int:
-    # The norm of the embeddings, and the pooler.
-    return 2 * hidden_size(architecture)
 
 
 def _of_deberta(architecture: Architecture, kind: TaskKind) -> int:
@@ -89,7 +86,7 @@ def _position_buckets(architecture: Architecture) -> int:
 
 
 _SMALLER: Mapping[str, _Smaller] = {
-    "bert": _Smaller(_always, has_norm_bias=True, outside=_of_bert),
+    "bert": _Smaller(_always, has_norm_bias=True, outside=_one_norm, has_pooler=True),
     "roberta": _Smaller(_always, has_norm_bias=True, outside=_one_norm),
     "deberta-v2": _Smaller(_always, has_norm_bias=True, extra=_positions_of_deberta, outside=_of_deberta),
     "gpt2": _Smaller(_always, has_norm_bias=True, outside=_one_norm),
@@ -111,12 +108,13 @@ _SMALLER: Mapping[str, _Smaller] = {
 }
 
 
-def bias_parameters(architecture: Architecture, kind: TaskKind) -> int:
-    """Biases of the whole network without its task head."""
+def bias_parameters(architecture: Architecture, kind: TaskKind, *, head_has_pooler: bool) -> int:
+    """Count the biases of the whole network without its task head, to which the pooler may belong."""
     smaller = _SMALLER[model_type_of(architecture)]
     wide = smaller.extra(architecture) + (smaller.norms if smaller.has_norm_bias else 0)
     in_layer = role_biases(architecture, roles_of(model_type_of(architecture))) + wide * hidden_size(architecture)
-    return num_layers(architecture) * in_layer + smaller.outside(architecture, kind)
+    pooler = hidden_size(architecture) if smaller.has_pooler and not head_has_pooler else 0
+    return num_layers(architecture) * in_layer + smaller.outside(architecture, kind) + pooler
 
 
 def role_biases(architecture: Architecture, roles: tuple[str, ...] | list[str]) -> int:
@@ -160,7 +158,7 @@ def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
     """
     method = config.method
     if isinstance(method, methods.BitFitMethodConfig):
-        return bias_parameters(architecture, config.task.kind)
+        return bias_parameters(architecture, config.task.kind, head_has_pooler=config.training.head_has_pooler)
     if isinstance(method, methods.TopLayersMethodConfig):
         depth = num_layers(architecture)
         return sum(layer_parameters(architecture, layer) for layer in range(depth)[depth - method.num_layers :])
@@ -201,7 +199,7 @@ def _low_rank(config: RunConfig, architecture: Architecture) -> int:
     assert config.lora is not None, "resolve keeps both groups for these methods"
     count = low_rank_parameters(config, architecture, r=config.lora.r)
     if config.lora.bias is Bias.all:
-        count += bias_parameters(architecture, config.task.kind)
+        count += bias_parameters(architecture, config.task.kind, head_has_pooler=config.training.head_has_pooler)
     if config.lora.bias is Bias.lora_only:
         assert config.placement is not None, "resolve keeps both groups for these methods"
         depth = len(config.placement.chosen_layers(num_layers(architecture)))

@@ -32,15 +32,13 @@ from lora_bench.errors import ConfigError, Fault, ModelError
 from lora_bench.models.catalog import GGUF, allows_code, find_tokenizer, kind_faults, locate, read_architecture
 from lora_bench.models.convert import converted_tokenizer, converted_weights
 from lora_bench.models.digests import weights_digest
-from lora_bench.models.heads import draw_head, head_modules, head_parameter_names
+from lora_bench.models.heads import draw_head, new_parameter_names
 from lora_bench.models.quiet import quiet
 from lora_bench.models.sizes import decoder_start
 
 __all__ = [
     "TORCH_DTYPES",
     "auto_class",
-    "head_modules",
-    "head_parameter_names",
     "load_model",
     "load_tokenizer",
     "weights_digest",
@@ -208,7 +206,7 @@ def _read(
 
 
 def _check_weights(net: PreTrainedModel, folder: Path, *, absent: set[str], dropped: set[str]) -> None:
-    random = sorted(absent - set(head_parameter_names(net)))
+    random = sorted(absent - set(new_parameter_names(net)))
     if random:
         raise ModelError(
             f"{folder}: lacks or has in another shape {_some(random)} of {type(net).__name__}, which would stay "

@@ -120,6 +120,9 @@ def cost_metrics() -> tuple[str, ...]:
 def _metric_faults(key: str, name: str) -> list[Fault]:
     if name.startswith("eval/") or name in cost_metrics():
         return []
+    if name.startswith("test/"):
+        own = f"eval/{name.removeprefix('test/')}"
+        return [Fault(key, f"'{name}' is over the items that judge what was chosen; choose by {own}")]
     near = suggest(name, cost_metrics())
     accepted = f"headline, eval/<score>, {', '.join(cost_metrics())}"
     return [Fault(key, f"no metric '{name}'{near}; accepted: {accepted}")]

@@ -22,7 +22,7 @@ TASKS: dict[str, Callable[[Any], TaskData]] = {
 
 
 def load_task(config: TaskConfig) -> TaskData:
-    """Both splits of the task that the configuration names.
+    """Return the splits of the task that the configuration names.
 
     Raises:
         ConfigError: If no task has that name.

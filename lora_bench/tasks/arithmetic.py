@@ -15,14 +15,14 @@ import random
 from lora_bench.config.schema import ArithmeticConfig
 from lora_bench.tasks.base import Example, TaskData
 from lora_bench.tasks.grading import EXACT_MATCH
-from lora_bench.tasks.splits import take_both
+from lora_bench.tasks.splits import cut_splits
 
 MAX_QUESTIONS = 20_000
-EVAL_FRACTION = 0.2
+HELD_OUT_FRACTION = 0.2
 
 
 def load(config: ArithmeticConfig) -> TaskData:
-    """Distinct questions in a seeded order, the first fifth for evaluation.
+    """Distinct questions in a seeded order, the first fifth held out.
 
     The larger number stands first, so that no question on one side is another's mirror image on the other.
 
@@ -33,9 +33,8 @@ def load(config: ArithmeticConfig) -> TaskData:
     count = min(2 * num_pairs, MAX_QUESTIONS)
     chosen = random.Random(config.split_seed).sample(range(2 * num_pairs), count)
     examples = [_example(number) for number in chosen]
-    num_eval = round(count * EVAL_FRACTION)
-    train, evaluation = take_both(examples[num_eval:], examples[:num_eval], config=config)
-    return TaskData(config.name, config.kind, train, evaluation, headline="exact_match", grading=EXACT_MATCH)
+    splits = cut_splits(examples, config=config, held_out_fraction=HELD_OUT_FRACTION)
+    return TaskData(config.name, config.kind, *splits, headline="exact_match", grading=EXACT_MATCH)
 
 
 def _example(number: int) -> Example:

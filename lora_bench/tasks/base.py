@@ -1,12 +1,15 @@
-"""What a task is: texts in two splits, and how answers to them are graded.
+"""What a task is: texts in three splits, and how answers to them are graded.
 
 A task is one module with `load(config) -> TaskData`, one schema in `config/schema.py`, one YAML file in
 `conf/task/`, and one line in the table in `tasks/__init__.py`. The shortest valid one:
 
     def load(config: EchoConfig) -> TaskData:
         examples = [Example(f"echo-{index}", "say yes:", response=" yes") for index in range(100)]
-        train, evaluation = split_examples(examples, [0] * 100, config=config, eval_fraction=0.2)
-        return TaskData("echo", TaskKind.generation, train, evaluation, headline="nll_per_token")
+        splits = split_examples(examples, [0] * 100, config=config, held_out_fraction=0.3)
+        return TaskData("echo", TaskKind.generation, *splits, headline="nll_per_token")
+
+Training sees `train`. Whatever is chosen (a learning rate, a rank, the step to stop at) is chosen on `validation`;
+`test` is scored once, when the run has ended, and is what tables show.
 
 `load` is called by every run, before any weight is loaded, and on every process: it is deterministic, reads no
 network and imports no torch. Its split and its order depend on the texts and on `split_seed` alone.
@@ -67,12 +70,13 @@ class Grading:
 
 @dataclass(frozen=True)
 class TaskData:
-    """Both splits of a task, in the order in which predictions are stored."""
+    """The splits of a task, each in the order in which its predictions are stored."""
 
     name: str
     kind: TaskKind
     train: tuple[Example, ...]
-    eval: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
     labels: tuple[str, ...] = ()
     """Names of the classes, by index; empty for generation."""
     headline: str = "accuracy"
@@ -84,9 +88,9 @@ class TaskData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over the classes and the texts and answers of both splits, in order."""
+        """SHA-256 (hex) over the classes and the texts and answers of all splits, in order."""
         digest = hashlib.sha256(json.dumps([self.kind.value, self.labels]).encode())
-        for split in (self.train, self.eval):
+        for split in (self.train, self.validation, self.test):
             for item in split:
                 digest.update(json.dumps([item.text, item.label, item.response]).encode())
             digest.update(b"\n")

@@ -8,7 +8,7 @@ from lora_bench.tasks.packages import package_path
 from lora_bench.tasks.splits import normalise
 
 TOPICS = ("business", "entertainment", "politics", "sports", "tech")
-EVAL_FRACTION = 0.25
+HELD_OUT_FRACTION = 0.25
 _OPENING_WORDS = 20
 
 

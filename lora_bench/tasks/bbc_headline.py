@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from lora_bench.config.schema import BbcHeadlineConfig
 from lora_bench.tasks.base import Example, TaskData
-from lora_bench.tasks.bbc import EVAL_FRACTION, Article, read_articles
+from lora_bench.tasks.bbc import HELD_OUT_FRACTION, Article, read_articles
 from lora_bench.tasks.grading import ROUGE_L_OF_FIRST_LINE
 from lora_bench.tasks.splits import split_examples
 
@@ -20,23 +20,22 @@ PROMPT_WORDS = 60
 
 
 def load(config: BbcHeadlineConfig) -> TaskData:
-    """Every distinct article once, a quarter of each topic for evaluation.
+    """Every distinct article once, a quarter of each topic held out.
 
     Raises:
         TaskError: If the package is missing or fewer articles are there than asked for.
     """
     articles, note = read_articles()
-    train, evaluation = split_examples(
+    splits = split_examples(
         [_example(article) for article in articles],
         [article.topic for article in articles],
         config=config,
-        eval_fraction=EVAL_FRACTION,
+        held_out_fraction=HELD_OUT_FRACTION,
     )
     return TaskData(
         config.name,
         config.kind,
-        train,
-        evaluation,
+        *splits,
         headline="nll_per_token",
         grading=ROUGE_L_OF_FIRST_LINE,
         notes=(note,),

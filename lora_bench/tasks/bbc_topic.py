@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from lora_bench.config.schema import BbcTopicConfig
 from lora_bench.tasks.base import Example, TaskData
-from lora_bench.tasks.bbc import EVAL_FRACTION, TOPICS, read_articles
+from lora_bench.tasks.bbc import HELD_OUT_FRACTION, TOPICS, read_articles
 from lora_bench.tasks.splits import split_examples
 
 
 def load(config: BbcTopicConfig) -> TaskData:
-    """Every distinct article once, a quarter of each topic for evaluation.
+    """Every distinct article once, a quarter of each topic held out.
 
     Raises:
         TaskError: If the package is missing or fewer articles are there than asked for.
     """
     articles, note = read_articles()
     examples = [Example(item.item_id, f"{item.headline}\n\n{item.body}", label=item.topic) for item in articles]
-    train, evaluation = split_examples(
-        examples, [item.topic for item in articles], config=config, eval_fraction=EVAL_FRACTION
+    splits = split_examples(
+        examples, [item.topic for item in articles], config=config, held_out_fraction=HELD_OUT_FRACTION
     )
-    return TaskData(config.name, config.kind, train, evaluation, labels=TOPICS, notes=(note,))
+    return TaskData(config.name, config.kind, *splits, labels=TOPICS, notes=(note,))

@@ -21,7 +21,7 @@ from lora_bench.errors import Fault, suggest
 from lora_bench.tasks.base import Example, TaskData, TaskError
 from lora_bench.tasks.columns import check_fields, choose_columns, fields_of, find_columns, has_header
 from lora_bench.tasks.grading import ROUGE_L
-from lora_bench.tasks.splits import seeded_order, take_both
+from lora_bench.tasks.splits import seeded_order, take_counts
 from lora_bench.tasks.tables import MAX_LINES_NAMED, Table, name_lines, read_table
 
 
@@ -47,8 +47,13 @@ def load(config: FilesConfig) -> TaskData:
     labels = _find_labels(items, faults) if config.kind is TaskKind.classification else ()
     if faults:
         raise TaskError(faults)
-    train, evaluation = take_both(
-        _thin(_examples(items["train"], labels), config.num_train, seed=config.split_seed),
+    pool = _examples(items["train"], labels)
+    order = seeded_order([item.text for item in pool], [item.label or 0 for item in pool], seed=config.split_seed)
+    num_validation = max(1, len(pool) // 10) if config.num_validation is None else config.num_validation
+    held_out = set(order[: min(num_validation, len(pool) - 1)])
+    train, validation, evaluation = take_counts(
+        _thin([i for n, i in enumerate(pool) if n not in held_out], config.num_train, seed=config.split_seed),
+        [item for number, item in enumerate(pool) if number in held_out],
         _thin(_examples(items["eval"], labels), config.num_eval, seed=config.split_seed),
         config=config,
     )
@@ -59,6 +64,7 @@ def load(config: FilesConfig) -> TaskData:
         config.name,
         config.kind,
         train,
+        validation,
         evaluation,
         labels=labels,
         headline="accuracy" if labels else "nll_per_token",

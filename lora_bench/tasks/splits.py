@@ -37,30 +37,53 @@ def seeded_order(texts: Sequence[str], strata: Sequence[int], *, seed: int) -> l
     return sorted(places, key=places.__getitem__)
 
 
-def split_examples(
-    examples: Sequence[Example], strata: Sequence[int], *, config: TaskConfig, eval_fraction: float
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Train and eval: the eval pool is a fixed fraction, and both counts take from the front of their pool.
+VALIDATION_FRACTION = 1 / 3
+"""Of the held-out items; the others are test items."""
 
-    So a different `num_train` or `num_eval` never moves an item from one side to the other.
+Splits = tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]
+"""Train, validation and test."""
+
+
+def split_examples(
+    examples: Sequence[Example], strata: Sequence[int], *, config: TaskConfig, held_out_fraction: float
+) -> Splits:
+    """Return train, validation and test. Pools are fixed fractions, and each count takes from the front of its pool.
+
+    So a different `num_train`, `num_validation` or `num_eval` never moves an item from one split to another.
 
     Raises:
         TaskError: If more items are asked for than a pool holds.
     """
     order = seeded_order([item.text for item in examples], strata, seed=config.split_seed)
-    num_eval = round(len(order) * eval_fraction)
-    return take_both([examples[i] for i in order[num_eval:]], [examples[i] for i in order[:num_eval]], config=config)
+    return cut_splits([examples[index] for index in order], config=config, held_out_fraction=held_out_fraction)
 
 
-def take_both(
-    train: Sequence[Example], evaluation: Sequence[Example], *, config: TaskConfig
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The first `num_train` and `num_eval` items.
+def cut_splits(ordered: Sequence[Example], *, config: TaskConfig, held_out_fraction: float) -> Splits:
+    """Return train, validation and test of items that are in their seeded order: the held-out ones come first.
 
     Raises:
-        TaskError: If more are asked for than there are, naming both counts at once.
+        TaskError: If more items are asked for than a pool holds.
     """
-    asked = (("num_train", config.num_train, train), ("num_eval", config.num_eval, evaluation))
+    num_held_out = round(len(ordered) * held_out_fraction)
+    num_validation = round(num_held_out * VALIDATION_FRACTION)
+    return take_counts(
+        ordered[num_held_out:], ordered[:num_validation], ordered[num_validation:num_held_out], config=config
+    )
+
+
+def take_counts(
+    train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example], *, config: TaskConfig
+) -> Splits:
+    """Return the first `num_train`, `num_validation` and `num_eval` items.
+
+    Raises:
+        TaskError: If more are asked for than there are, naming every such count.
+    """
+    asked = (
+        ("num_train", config.num_train, train),
+        ("num_validation", config.num_validation, validation),
+        ("num_eval", config.num_eval, test),
+    )
     faults = [
         Fault(f"task.{key}", f"{count} asked for, {len(pool)} there; give at most {len(pool)}, or null for all")
         for key, count, pool in asked
@@ -68,4 +91,4 @@ def take_both(
     ]
     if faults:
         raise TaskError(faults)
-    return tuple(train[: config.num_train]), tuple(evaluation[: config.num_eval])
+    return tuple(train[: config.num_train]), tuple(validation[: config.num_validation]), tuple(test[: config.num_eval])

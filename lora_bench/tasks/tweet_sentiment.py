@@ -22,12 +22,12 @@ from lora_bench.tasks.packages import package_path
 from lora_bench.tasks.splits import normalise, split_examples
 
 LABELS = ("negative", "neutral", "positive")
-EVAL_FRACTION = 0.2
+HELD_OUT_FRACTION = 0.2
 _ADDRESSES = re.compile(r"https?://\S+|@\w+|\brt\b", re.IGNORECASE)
 
 
 def load(config: TweetSentimentConfig) -> TaskData:
-    """Every distinct tweet once, split in five, with each class in proportion on both sides.
+    """Every distinct tweet once: a fifth is held out, with each class in proportion in every split.
 
     Raises:
         TaskError: If the package is missing or fewer tweets are left than asked for.
@@ -37,8 +37,8 @@ def load(config: TweetSentimentConfig) -> TaskData:
     if not distinct:
         problem = f"{config.min_confidence} leaves no tweet; 0 takes all"
         raise TaskError([Fault("task.min_confidence", problem)])
-    train, evaluation = split_examples(
-        distinct, [item.label or 0 for item in distinct], config=config, eval_fraction=EVAL_FRACTION
+    splits = split_examples(
+        distinct, [item.label or 0 for item in distinct], config=config, held_out_fraction=HELD_OUT_FRACTION
     )
     notes = [
         f"{len(tweets) - len(distinct):,} of {len(tweets):,} tweets left out as repeats of another (links, names, case "
@@ -46,7 +46,7 @@ def load(config: TweetSentimentConfig) -> TaskData:
     ]
     if config.min_confidence > 0:
         notes.append(f"only tweets with a stated confidence of at least {config.min_confidence}")
-    return TaskData(config.name, config.kind, train, evaluation, labels=LABELS, notes=tuple(notes))
+    return TaskData(config.name, config.kind, *splits, labels=LABELS, notes=tuple(notes))
 
 
 def _read(min_confidence: float) -> list[Example]:

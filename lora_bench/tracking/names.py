@@ -1,8 +1,8 @@
 """The stable names of metrics, each with its unit as the last word.
 
-`eval/<score>` with `_ci_low` and `_ci_high`, `memory/..._gib`, `time/..._ms` and `_s`, `perf/...`,
-`checkpoint/..._mib`, `parameters/..._count`, `train/final_loss`, and `param/<key>` for the numbers of a
-configuration that one filters or draws by: MLflow compares its parameters as text only.
+`eval/<score>` (over validation items) and `test/<score>`, with `_ci_low` and `_ci_high`; `memory/..._gib`,
+`time/..._ms` and `_s`, `perf/...`, `checkpoint/..._mib`, `parameters/..._count`, `train/final_loss`, and `param/<key>`
+for the numbers of a configuration that one filters or draws by: MLflow compares its parameters as text only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ NUMERIC_KNOBS = ("lora.r", "lora.alpha", "training.lr", "training.batch_size", "
 def result_metrics(result: RunResult) -> dict[str, float]:
     """Every number of a result under its name; what was not measured is left out."""
     numbers: dict[str, float | None] = {"train/final_loss": result.final_train_loss}
+    for score in result.choosing_scores:
+        numbers |= _score_metrics("eval", score)
     for score in result.scores:
-        numbers |= _score_metrics(score)
+        numbers |= _score_metrics("test", score)
     numbers |= memory_metrics(result.memory) if result.memory else {}
     numbers |= timing_metrics(result.timing) if result.timing else {}
     numbers |= size_metrics(result.sizes) if result.sizes else {}
@@ -39,8 +41,8 @@ def config_metrics(config: dict[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def _score_metrics(score: Score) -> dict[str, float | None]:
-    key = f"eval/{score.name}"
+def _score_metrics(split: str, score: Score) -> dict[str, float | None]:
+    key = f"{split}/{score.name}"
     return {key: score.value, f"{key}_ci_low": score.ci_low, f"{key}_ci_high": score.ci_high}
 
 

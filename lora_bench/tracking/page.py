@@ -30,7 +30,7 @@ COLUMN_PIXELS = 150
 
 def shared_view(headlines: Sequence[str]) -> str:
     """The value of `VIEW_TAG`, for runs that are judged by these scores; sorted by the first of them."""
-    scores = [f"metrics.`eval/{name}{bound}`" for name in headlines for bound in ("", "_ci_low", "_ci_high")]
+    scores = [f"metrics.`test/{name}{bound}`" for name in headlines for bound in ("", "_ci_low", "_ci_high")]
     columns = [*scores, *COST_COLUMNS]
     # Sorted by a metric, MLflow lists the members of a study themselves and not the folded study.
     order = {"orderByKey": scores[0], "orderByAsc": False} if scores else {}

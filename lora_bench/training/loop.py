@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lora_bench.config.schema import TaskKind, TrainingConfig
 from lora_bench.errors import CheckpointError, RunInterrupted
 from lora_bench.measure import memory
-from lora_bench.methods import Method
+from lora_bench.methods.base import Method, is_below
 from lora_bench.tasks.collate import collate
 from lora_bench.tasks.encode import EncodedSplit
 from lora_bench.training import checkpoint
@@ -79,11 +79,20 @@ class TrainingJob:
     config_digest: str
     checkpoints: Path
     evaluate: Callable[[], dict[str, float]]
-    """Evaluates the network as it stands; gives the metrics with their `eval/` names."""
+    """Evaluate the network as it is on the validation items; return the metrics with their `eval/` names."""
     observer: Observer
     stop_requested: Callable[[], bool]
+    head_modules: Sequence[str] = ()
+    """Trained at `training.head_lr`, where that is set."""
     earlier: EarlierRun | None = None
     """Whose newest checkpoint is gone on from where this run has none."""
+
+    def lr_factor(self, name: str) -> float:
+        """Return the rate of a trained parameter as a multiple of `training.lr`."""
+        head_lr = self.training.head_lr
+        if head_lr is not None and is_below(name, self.head_modules):
+            return head_lr / self.training.lr
+        return self.method.lr_factor(name)
 
 
 class Loop:
@@ -98,7 +107,7 @@ class Loop:
             seed=job.seed,
             padded_apart=job.split.padded_apart,
         )
-        factors = [job.method.lr_factor(name) for name, p in job.net.named_parameters() if p.requires_grad]
+        factors = [job.lr_factor(name) for name, p in job.net.named_parameters() if p.requires_grad]
         self._net = backend.prepare(job.net, job.training, factors)
         self._memory_step = self._largest_step()
         self._has_evaluated = False
@@ -300,19 +309,25 @@ class Loop:
         }
 
     def _evaluate(self, done: int) -> bool:
+        metrics = self.measure_evaluation(self._job.evaluate)
+        self._has_evaluated = True
+        self._net.train()
+        return self._backend.any(self._job.observer.on_eval(done, metrics))
+
+    def measure_evaluation(self, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Run an evaluation under the clock and the memory peaks of evaluations; scores that are not finite end the run
+        as diverged."""
         self._note_peak("train")
         start = time.perf_counter()
         self.progress.phase = "evaluation"
-        metrics = self._job.evaluate()
+        metrics = evaluate()
         self.progress.phase = "training"
-        self._has_evaluated = True
         if not all(math.isfinite(value) for value in metrics.values()):
-            self._diverge(f"an evaluation after step {done} gave {metrics}")
+            self._diverge(f"an evaluation after step {self.progress.steps} gave {metrics}")
         self._backend.synchronise()
         self.progress.eval_s += time.perf_counter() - start
         self._note_peak("eval")
-        self._net.train()
-        return self._backend.any(self._job.observer.on_eval(done, metrics))
+        return metrics
 
     def _reset_peaks(self) -> None:
         memory.reset_peak_rss()

@@ -24,7 +24,13 @@ COMMON = (
     "training.lr=1e-2",
     "tracking=none",
 )
-GENERATION = ("task=arithmetic", "task.num_train=16", "task.num_eval=6", "task.max_new_tokens=2")
+GENERATION = (
+    "task=arithmetic",
+    "task.num_train=16",
+    "task.num_validation=6",
+    "task.num_eval=6",
+    "task.max_new_tokens=2",
+)
 RUNS = {
     "bert_all": ("model=tiny", "placement=all", "lora.r=4", "training.dtype=fp32"),
     "bert_qv": ("model=tiny", "placement=qv", "lora.r=2", "training.dtype=fp32", "seed=1"),

@@ -18,7 +18,14 @@ from support.watching import wait_until
 from lora_bench.execution import cluster
 
 HERE = Path(__file__).parent
-PRETENDED = ["model=tiny", "task.num_train=64", "task.num_eval=32", "tracking=none", "study.baseline=null"]
+PRETENDED = [
+    "model=tiny",
+    "task.num_train=64",
+    "task.num_validation=32",
+    "task.num_eval=32",
+    "tracking=none",
+    "study.baseline=null",
+]
 PRETENDED += ["training.eval_every=5", "training.checkpoint_every=5", "training.log_every=1", "study.name=mine"]
 RAY_HEAD = "127.0.0.1:6379"
 

@@ -15,7 +15,14 @@ from lora_bench.rundir import RunDir, find_run_dirs, read_lines
 
 pytestmark = pytest.mark.cluster
 
-WORDS = ["model=tiny", "task.num_train=64", "task.num_eval=32", "task.max_length=16", "training.dtype=fp32"]
+WORDS = [
+    "model=tiny",
+    "task.num_train=64",
+    "task.num_validation=32",
+    "task.num_eval=32",
+    "task.max_length=16",
+    "training.dtype=fp32",
+]
 WORDS += ["training.dropout=0", "training.log_every=1", "training.checkpoint_every=5", "training.batch_size=8"]
 WORDS += ["lora.r=2", "tracking=none", "study.baseline=null", "processes.count=2"]
 ON_SLURM = ["executor=slurm", "executor.cpus_per_task=1", "executor.mem_gb=2", "processes.nodes=2"]

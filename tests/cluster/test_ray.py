@@ -26,7 +26,14 @@ def losses(root):
 
 
 def test_the_same_grid_gives_the_same_trials_and_losses_as_on_this_machine(ray_cluster, tmp_path, cache):
-    words = ["model=tiny", "task.num_train=64", "task.num_eval=32", "task.max_length=16", "training.max_steps=6"]
+    words = [
+        "model=tiny",
+        "task.num_train=64",
+        "task.num_validation=32",
+        "task.num_eval=32",
+        "task.max_length=16",
+        "training.max_steps=6",
+    ]
     words += ["training.log_every=1", "lora.r=1,2", "seed=0,1", "tracking=none", f"paths.cache={cache}"]
     there = ["executor=ray", "executor.address=auto", "executor.cpus_per_task=1", "executor.mem_gb=1", "study.n_jobs=3"]
     here = ["executor.threads_per_run=1", "study.n_jobs=2"]

@@ -180,7 +180,14 @@ def test_a_request_that_could_never_run_is_refused_with_what_there_is(study, wor
 
 
 def test_a_run_trains_on_a_node_for_real(slurm, tmp_path, cache):
-    words = ["model=tiny", "task.num_train=64", "task.num_eval=32", "task.max_length=16", "training.max_steps=6"]
+    words = [
+        "model=tiny",
+        "task.num_train=64",
+        "task.num_validation=32",
+        "task.num_eval=32",
+        "task.max_length=16",
+        "training.max_steps=6",
+    ]
     words += ["executor=slurm", "executor.cpus_per_task=1", "executor.gpus_per_node=1", "lora.r=2", "tracking=none"]
     words += [f"paths.root={tmp_path}/root", f"paths.cache={cache}", "study.baseline=null"]
     command = [sys.executable, "run.py", "-m", *words]
@@ -193,7 +200,14 @@ def test_a_run_trains_on_a_node_for_real(slurm, tmp_path, cache):
 
 
 def test_a_controller_that_is_a_job_carries_the_study_out(slurm, tmp_path, cache):
-    words = ["model=tiny", "task.num_train=64", "task.num_eval=32", "task.max_length=16", "training.max_steps=4"]
+    words = [
+        "model=tiny",
+        "task.num_train=64",
+        "task.num_validation=32",
+        "task.num_eval=32",
+        "task.max_length=16",
+        "training.max_steps=4",
+    ]
     words += ["executor=slurm", "executor.cpus_per_task=1", "executor.mem_gb=2", "lora.r=1,2", "tracking=none"]
     words += [f"paths.root={tmp_path}/root", f"paths.cache={cache}", "study.baseline=null", "study.name=mine"]
     command = [sys.executable, "run.py", "-m", *words, "executor.submit_controller=true"]

@@ -41,7 +41,13 @@ def texts(tmp_path_factory):
     lines = [f'"{("a good" if index % 2 else "a bad")} day number {index}",{index % 2}' for index in range(64)]
     for name, part in (("train", lines[:48]), ("eval", lines[48:])):
         (folder / f"{name}.csv").write_text("\n".join(["text,label", *part]), encoding="utf-8")
-    return ["task=files", f"task.train={folder}/train.csv", f"task.eval={folder}/eval.csv", "task.num_eval=16"]
+    return [
+        "task=files",
+        f"task.train={folder}/train.csv",
+        f"task.eval={folder}/eval.csv",
+        "task.num_validation=16",
+        "task.num_eval=16",
+    ]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,7 +17,7 @@ from lora_bench.tasks.encode import encode
 
 @pytest.fixture(scope="module")
 def headlines():
-    examples = load_task(BbcHeadlineConfig(num_eval=13)).eval
+    examples = load_task(BbcHeadlineConfig(num_eval=13)).test
     split = encode(examples, decoder_tokenizer(), kind=TaskKind.generation, max_length=120, cache=None)
     assert len(set(split.lengths - split.prompt_lengths)) > 3
     return split
@@ -27,7 +27,7 @@ def headlines():
 @torch.no_grad()
 def test_classes_of_real_tweets_are_those_of_one_text_at_a_time(family):
     tokenizer = encoder_tokenizer() if family == "bert" else decoder_tokenizer()
-    examples = load_task(TweetSentimentConfig(num_eval=30)).eval
+    examples = load_task(TweetSentimentConfig(num_eval=30)).test
     split = encode(examples, tokenizer, kind=TaskKind.classification, max_length=64, cache=None)
     net = classifier(tokenizer, num_labels=3, family=family).eval()
     found = class_log_probabilities(net, split, pad_id=tokenizer.pad_token_id, batch_size=8, device="cpu")

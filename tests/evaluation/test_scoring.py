@@ -28,9 +28,9 @@ SST2 = Path(__file__).resolve().parents[3] / "shared" / "data" / "sst2"
 
 def run(net, task, tokenizer, *, batch_size=16, max_length=96):
     data = load_task(task)
-    split = encode(data.eval, tokenizer, kind=data.kind, max_length=max_length, cache=None)
+    split = encode(data.test, tokenizer, kind=data.kind, max_length=max_length, cache=None)
     return data, split, evaluate(
-        net, split, data=data, task=task, tokenizer=tokenizer, batch_size=batch_size, device="cpu"
+        net, split, items=data.test, data=data, task=task, tokenizer=tokenizer, batch_size=batch_size, device="cpu"
     )  # fmt: skip
 
 
@@ -70,8 +70,8 @@ def test_tweets_are_scored_as_scikit_learn_scores_them(tweets):
 def test_predictions_stand_in_the_order_of_the_split(tweets):
     net, data, split, result = tweets
     chances = probabilities(net, split)
-    assert [item["item_id"] for item in result.predictions] == [item.item_id for item in data.eval]
-    assert [item["label"] for item in result.predictions] == [data.labels[item.label] for item in data.eval]
+    assert [item["item_id"] for item in result.predictions] == [item.item_id for item in data.test]
+    assert [item["label"] for item in result.predictions] == [data.labels[item.label] for item in data.test]
     assert [item["prediction"] for item in result.predictions] == [data.labels[index] for index in chances.argmax(1)]
     assert [item["correct"] for item in result.predictions] == (chances.argmax(1) == split.labels).tolist()
     wanted = -np.log(chances[np.arange(120), split.labels])
@@ -128,7 +128,7 @@ def test_headlines_are_generated_for_the_first_items(headlines):
     _, data, _, result = headlines
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     graded = []
-    for item, example in zip(result.predictions[:6], data.eval, strict=False):
+    for item, example in zip(result.predictions[:6], data.test, strict=False):
         assert item["reference"] == example.response.strip()
         lines = [line for line in item["generated"].splitlines() if line.strip()]
         graded.append(scorer.score(item["reference"], lines[0] if lines else "")["rougeL"].fmeasure)
@@ -150,7 +150,7 @@ def test_no_new_tokens_generates_nothing():
 def test_arithmetic_is_graded_by_exact_match(monkeypatch):
     tokenizer = decoder_tokenizer()
     task = ArithmeticConfig(num_eval=10)
-    answers = [item.response for item in load_task(task).eval]
+    answers = [item.response for item in load_task(task).test]
     given = [*answers[:7], " wrong", "", "7 7"]
     monkeypatch.setattr("lora_bench.evaluation.scoring.generate", lambda *args, **options: given)
     result = run(decoder(tokenizer), task, tokenizer)[2]

@@ -30,6 +30,7 @@ WORDS = [
     "training.batch_size=8",
     "training.eval_every=12",
     "training.checkpoint_every=4",
+    "task.num_validation=20",
     "task.num_eval=20",
     "processes.timeout_s=20",
 ]

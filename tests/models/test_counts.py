@@ -9,7 +9,7 @@ from lora_bench.config.overrides import compose_config
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import TaskKind
 from lora_bench.models.counts import adapters, bias_parameters, layer_parameters, trained_parameters
-from lora_bench.models.heads import head_parameter_names
+from lora_bench.models.heads import new_parameter_names
 from lora_bench.models.roles import find_layers
 from lora_bench.models.sizes import hidden_size, num_layers
 
@@ -19,9 +19,11 @@ def test_biases_and_layers_are_those_of_torch(model_type, kind, tiny_architectur
     if kind is TaskKind.generation and model_type in ("bert", "roberta", "deberta-v2"):
         pytest.skip("an encoder does not generate")
     net = tiny_net(model_type, kind, device="meta")
-    heads = set(head_parameter_names(net))
+    heads = set(new_parameter_names(net))
     biases = [value for name, value in net.named_parameters() if name.endswith(".bias") and name not in heads]
-    assert bias_parameters(tiny_architecture(model_type), kind) == sum(value.numel() for value in biases)
+    assert bias_parameters(tiny_architecture(model_type), kind, head_has_pooler=False) == sum(
+        value.numel() for value in biases
+    )
     layers = find_layers(net)
     assert len(layers) == 2
     for layer, (name, attention_out, mlp_out, last_norm) in enumerate(layers):
@@ -38,15 +40,20 @@ def test_two_layers_of_gpt2_medium_are_the_papers_top_two(model_config):
 
 def test_biases_of_roberta_base_are_the_papers(model_config):
     # LoRA (arXiv:2106.09685), table 2: BitFit, 0.1 M.
-    assert bias_parameters(model_config("roberta-base").architecture, TaskKind.classification) == 102_144
+    assert (
+        bias_parameters(model_config("roberta-base").architecture, TaskKind.classification, head_has_pooler=False)
+        == 102_144
+    )
 
 
 def test_biases_of_the_large_deberta_are_those_of_its_network(model_config, load):
     model = model_config("deberta-v2-xxlarge")
     net = load(model, device="meta")
-    heads = set(head_parameter_names(net))
+    heads = set(new_parameter_names(net))
     biases = [value for name, value in net.named_parameters() if name.endswith(".bias") and name not in heads]
-    assert bias_parameters(model.architecture, TaskKind.classification) == sum(value.numel() for value in biases)
+    assert bias_parameters(model.architecture, TaskKind.classification, head_has_pooler=False) == sum(
+        value.numel() for value in biases
+    )
 
 
 # LoRA (arXiv:2106.09685), tables 2 and 3, at the bottlenecks of its table 9 or those that give its numbers; Adapter^D's
@@ -155,4 +162,4 @@ def as_printed(first: int, each: int) -> set[float]:
 
 def test_biases_of_gpt3_are_not_the_papers():
     """Table 4 prints 14.2 M; its blocks have 11 d each and its last norm d, which makes 13.0 M."""
-    assert bias_parameters(GPT3, TaskKind.generation) == (96 * 11 + 1) * 12_288 == 12_988_416
+    assert bias_parameters(GPT3, TaskKind.generation, head_has_pooler=False) == (96 * 11 + 1) * 12_288 == 12_988_416

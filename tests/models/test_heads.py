@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lora_bench.config.schema import TaskKind
-from lora_bench.models.heads import head_modules, head_parameter_names
+from lora_bench.models.heads import head_modules, new_parameter_names
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,15 @@ from lora_bench.models.heads import head_modules, head_parameter_names
     ],
 )
 def test_heads_by_name(name, heads, tiny_net):
-    assert head_modules(tiny_net(name, device="meta")) == heads
+    net = tiny_net(name, device="meta")
+    assert head_modules(net, with_pooler=False) == heads
+    poolers = ["bert.pooler"] if name == "bert" else []
+    assert head_modules(net, with_pooler=True) == [*poolers, *heads]
 
 
 def test_every_classifier_has_a_head_outside_its_base(model_type, tiny_net):
     net = tiny_net(model_type, device="meta")
-    heads = set(head_parameter_names(net))
+    heads = set(new_parameter_names(net))
     base = {f"{net.base_model_prefix}.{name}" for name, _ in net.base_model.named_parameters()}
     assert heads
     assert heads | base == {name for name, _ in net.named_parameters()}
@@ -33,8 +36,8 @@ def test_every_classifier_has_a_head_outside_its_base(model_type, tiny_net):
 
 def test_a_language_model_head_belongs_to_the_base(decoder_type, tiny_net):
     net = tiny_net(decoder_type, TaskKind.generation, device="meta")
-    assert head_modules(net) == []
-    assert head_parameter_names(net) == []
+    assert head_modules(net, with_pooler=True) == []
+    assert new_parameter_names(net) == []
 
 
 def test_the_head_follows_from_the_seed_alone(model_type, tiny_net):
@@ -42,7 +45,7 @@ def test_the_head_follows_from_the_seed_alone(model_type, tiny_net):
         tiny_net(model_type, seed=seed, dtype=dtype)
         for seed, dtype in ((1, torch.float32), (1, torch.float32), (2, torch.float32), (1, torch.bfloat16))
     )
-    names = head_parameter_names(first)
+    names = new_parameter_names(first)
     for name in names:
         value = first.get_parameter(name)
         assert torch.equal(value, again.get_parameter(name))
@@ -54,7 +57,7 @@ def test_the_head_follows_from_the_seed_alone(model_type, tiny_net):
 def test_the_head_has_the_spread_that_its_architecture_says(model_type, tiny_architecture, tiny_net):
     net = tiny_net(model_type, num_labels=400)
     spread = tiny_architecture(model_type).get("initializer_range", 0.02)
-    for name in head_parameter_names(net):
+    for name in new_parameter_names(net):
         value = net.get_parameter(name)
         if value.ndim > 1:
             # 1024 numbers or more: the standard error of a standard deviation is below 2.3 %.

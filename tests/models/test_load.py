@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from lora_bench.config.schema import Attention, Source, TaskKind
 from lora_bench.errors import ConfigError, ModelError
 from lora_bench.models.catalog import find_package_file
-from lora_bench.models.load import head_parameter_names, load_tokenizer
+from lora_bench.models.heads import new_parameter_names
+from lora_bench.models.load import load_tokenizer
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_minilm_has_its_parameters_and_the_bytes_of_its_file(model_config, load)
     assert len(compared) == 103
     assert all(torch.equal(base[key], file[key]) and base[key].dtype == torch.float32 for key in compared)
     assert set(file) - set(base) <= {"embeddings.position_ids"}
-    assert head_parameter_names(net) == ["classifier.weight", "classifier.bias"]
+    assert new_parameter_names(net) == ["classifier.weight", "classifier.bias"]
     assert not net.training
 
 
@@ -99,7 +100,7 @@ def test_the_conversion_equals_a_direct_read_of_the_gguf(model_config, load, cac
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_random_weights_are_the_same_every_time_and_in_every_dtype(dtype, model_type, tiny_net):
     wide, other = tiny_net(model_type), tiny_net(model_type, seed=7, dtype=dtype)
-    heads = set(head_parameter_names(wide))
+    heads = set(new_parameter_names(wide))
     base = [name for name, _ in wide.named_parameters() if name not in heads]
     assert all(torch.equal(wide.get_parameter(name).to(dtype), other.get_parameter(name)) for name in base)
     assert all(parameter.dtype == dtype for parameter in other.parameters())
@@ -178,7 +179,7 @@ def test_a_checkpoint_with_another_head_gives_its_base(saved_type, auto, saved, 
     folder = saved(saved_type, auto)
     net = load(from_folder(folder), seed=1)
     file = load_file(folder / "model.safetensors")
-    heads = set(head_parameter_names(net))
+    heads = set(new_parameter_names(net))
     prefix = f"{net.base_model_prefix}."
     base = {name: value for name, value in net.named_parameters() if name not in heads}
     matched = {name: file.get(name, file.get(name.removeprefix(prefix))) for name in base}
@@ -189,7 +190,7 @@ def test_a_checkpoint_with_another_head_gives_its_base(saved_type, auto, saved, 
 def test_a_new_head_is_the_same_for_random_and_read_weights(saved, from_folder, load, tiny_net):
     read = load(from_folder(saved("bert", BertModel)), seed=4)
     built = tiny_net("bert", seed=4)
-    assert all(torch.equal(read.get_parameter(name), built.get_parameter(name)) for name in head_parameter_names(read))
+    assert all(torch.equal(read.get_parameter(name), built.get_parameter(name)) for name in new_parameter_names(read))
 
 
 def test_a_trained_head_of_the_right_size_is_kept_and_one_of_another_size_is_new(tmp_path, tiny_net, from_folder, load):
@@ -197,7 +198,7 @@ def test_a_trained_head_of_the_right_size_is_kept_and_one_of_another_size_is_new
     trained.save_pretrained(tmp_path / "trained")
     (tmp_path / "trained" / "tokenizer.json").write_text("{}")
     model = from_folder(tmp_path / "trained")
-    names = head_parameter_names(trained)
+    names = new_parameter_names(trained)
     kept = load(model, num_labels=3)
     assert all(torch.equal(kept.get_parameter(name), trained.get_parameter(name)) for name in names)
     wider = load(model, num_labels=5)

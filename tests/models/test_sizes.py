@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 
 from lora_bench.config.schema import TaskKind
 from lora_bench.errors import ConfigError
-from lora_bench.models.heads import head_parameter_names
+from lora_bench.models.heads import new_parameter_names
 from lora_bench.models.roles import FAMILIES, ROLES, roles_of, target_modules
 from lora_bench.models.sizes import (
     adapter_parameters,
@@ -87,7 +87,7 @@ def test_published_counts_through_peft(name, r, roles, count, model_config, load
     kind = TaskKind.classification if FAMILIES[model.architecture["model_type"]].is_encoder else TaskKind.generation
     net = load(model, kind, device="meta")
     num_base = sum(parameter.numel() for parameter in net.parameters())
-    heads = set(head_parameter_names(net))
+    heads = set(new_parameter_names(net))
     split_fused(net, roles)
     adapted = get_peft_model(net, LoraConfig(r=r, target_modules=target_modules(net, roles)))
     assert sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad) == count

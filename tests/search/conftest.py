@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.studies import PretendedStudy
 
-WORDS = ("model=tiny", "task.num_train=64", "task.num_eval=32", "executor.threads_per_run=1")
+WORDS = ("model=tiny", "task.num_train=64", "task.num_validation=32", "task.num_eval=32", "executor.threads_per_run=1")
 
 
 @pytest.fixture

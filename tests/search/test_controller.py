@@ -22,7 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def command(tmp_path, cache):
     """The words of a small grid: three ranks and the baseline."""
-    words = ["model=tiny", "task.num_train=64", "task.num_eval=32", "task.max_length=16", "training.batch_size=8"]
+    words = [
+        "model=tiny",
+        "task.num_train=64",
+        "task.num_validation=32",
+        "task.num_eval=32",
+        "task.max_length=16",
+        "training.batch_size=8",
+    ]
     words += ["training.checkpoint_every=5", "training.log_every=1", "lora.r=1,2,4", "tracking=none"]
     words += [f"paths.root={tmp_path}/root", f"paths.cache={cache}", "executor.threads_per_run=1"]
 

@@ -15,7 +15,8 @@ DATA = TaskData(
     "toy",
     TaskKind.classification,
     train=(Example("a", "good", label=1), Example("b", "bad", label=0)),
-    eval=(Example("c", "fine", label=1),),
+    validation=(Example("c", "fine", label=1),),
+    test=(Example("d", "poor", label=0),),
     labels=("no", "yes"),
 )
 
@@ -23,17 +24,18 @@ DATA = TaskData(
 def test_digest_is_repeatable_and_reads_content_not_names():
     assert DATA.digest == replace(DATA).digest
     assert len(DATA.digest) == 64
-    assert DATA.digest == replace(DATA, eval=(Example("renamed", "fine", label=1),)).digest
+    assert DATA.digest == replace(DATA, test=(Example("renamed", "poor", label=0),)).digest
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"train": DATA.train[::-1]},
-        {"train": DATA.train + DATA.eval, "eval": ()},
-        {"eval": (Example("c", "fine", label=0),)},
-        {"eval": (Example("c", "fine.", label=1),)},
-        {"eval": (Example("c", "fine", label=1, response="x"),)},
+        {"train": DATA.train + DATA.validation, "validation": ()},
+        {"validation": DATA.test, "test": DATA.validation},
+        {"validation": (Example("c", "fine", label=0),)},
+        {"test": (Example("d", "poor.", label=0),)},
+        {"test": (Example("d", "poor", label=0, response="x"),)},
         {"labels": ("no", "maybe")},
     ],
 )

@@ -40,11 +40,11 @@ def test_sst2_has_no_header_and_loses_no_row():
     data = load_task(config)
     assert data.kind is TaskKind.classification
     assert data.labels == ("0", "1")
-    for split, name in ((data.train, "train"), (data.eval, "dev")):
+    for split, name in ((data.train, "train"), (data.test, "dev")):
         lines = (SHARED / "sst2" / f"{name}.tsv").read_text(encoding="utf-8").rstrip("\n").split("\n")
         assert [f"{item.text}\t{item.label}" for item in split] == lines
         assert [item.item_id for item in split] == [f"{name}.tsv:{line}" for line in range(1, len(lines) + 1)]
-    assert (len(data.train), len(data.eval)) == (6920, 872)
+    assert (len(data.train), len(data.test)) == (6920, 872)
     assert data.notes[0].startswith("train.tsv: first line taken as an item ('a stirring , funny")
 
 
@@ -52,7 +52,7 @@ def test_sst2_has_no_header_and_loses_no_row():
 def test_part_of_sst2_is_seeded_keeps_the_order_and_the_classes():
     paths = {"train": str(SHARED / "sst2" / "train.tsv"), "eval": str(SHARED / "sst2" / "dev.tsv")}
     data = load_task(FilesConfig(**paths, num_train=200, num_eval=50))
-    assert (len(data.train), len(data.eval)) == (200, 50)
+    assert (len(data.train), len(data.test)) == (200, 50)
     lines = [int(item.item_id.split(":")[1]) for item in data.train]
     assert lines == sorted(lines)
     # 3,610 of the 6,920 are positive.
@@ -70,12 +70,12 @@ def test_gsm8k_as_prompt_and_response():
     )
     data = load_task(config)
     assert data.kind is TaskKind.generation
-    assert (len(data.train), len(data.eval), data.labels) == (7473, 1319, ())
+    assert (len(data.train), len(data.test), data.labels) == (7473, 1319, ())
     assert (data.headline, data.grading.metric) == ("nll_per_token", "rouge_l")
     with open(SHARED / "gsm8k" / "test.jsonl", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    assert [item.text for item in data.eval] == [f"{row['question'].strip()}\n" for row in rows]
-    assert [item.response for item in data.eval] == [row["answer"].strip() for row in rows]
+    assert [item.text for item in data.test] == [f"{row['question'].strip()}\n" for row in rows]
+    assert [item.response for item in data.test] == [row["answer"].strip() for row in rows]
 
 
 @needs_shared
@@ -104,14 +104,14 @@ def test_header_is_found_and_quotes_commas_and_line_breaks_stay_in_the_text(file
     data = load_task(config)
     assert [(item.text, item.label) for item in data.train] == [('one, "two"\nthree', 0), ("four", 1)]
     assert [item.item_id for item in data.train] == ["train.csv:2", "train.csv:4"]
-    assert [(item.text, item.label) for item in data.eval] == [("five", 0), ("six", 1)]
+    assert [(item.text, item.label) for item in data.test] == [("five", 0), ("six", 1)]
     assert data.notes == ("train.csv: first line taken as names of columns ('label', 'text')",)
 
 
 def test_a_small_eval_file_follows_the_training_file_about_its_first_line(files):
     # By itself, eval's first line would look like names: its class occurs in no other row.
     data = load_task(files("a,x\nb,y\nc,x\n", "d,x\ne,y\nf,y\n"))
-    assert [item.text for item in data.eval] == ["d", "e", "f"]
+    assert [item.text for item in data.test] == ["d", "e", "f"]
 
 
 def test_json_lines_with_numbers_and_booleans_as_classes(files):

@@ -49,23 +49,25 @@ def test_every_prefix_holds_each_stratum_in_proportion(strata, seed):
 
 def split(**counts):
     examples = [Example(text, text, label=label) for text, label in zip(TEXTS, STRATA, strict=True)]
-    return split_examples(examples, STRATA, config=TaskConfig(name="toy", **counts), eval_fraction=0.25)
+    return split_examples(examples, STRATA, config=TaskConfig(name="toy", **counts), held_out_fraction=0.25)
 
 
 def test_split_is_whole_disjoint_and_in_proportion():
-    train, evaluation = split()
-    assert (len(train), len(evaluation)) == (150, 50)
-    assert {item.text for item in train} | {item.text for item in evaluation} == set(TEXTS)
-    assert sum(item.label == 0 for item in evaluation) == 5
+    train, validation, test = split()
+    assert (len(train), len(validation), len(test)) == (150, 17, 33)
+    assert {item.text for item in train + validation + test} == set(TEXTS)
+    # One item in ten has the class 0.
+    assert [sum(item.label == 0 for item in part) for part in (train, validation + test)] == [15, 5]
+    assert 1 <= sum(item.label == 0 for item in validation) <= 3
 
 
 def test_counts_take_from_the_front_and_move_nothing_across():
-    train, evaluation = split()
-    assert split(num_train=10, num_eval=7) == (train[:10], evaluation[:7])
-    assert split(num_eval=7)[0] == train
+    train, validation, test = split()
+    assert split(num_train=10, num_validation=5, num_eval=7) == (train[:10], validation[:5], test[:7])
+    assert split(num_eval=7)[:2] == (train, validation)
 
 
-def test_asking_for_more_than_there_is_names_both_counts():
+def test_asking_for_more_than_there_is_names_every_count():
     with pytest.raises(TaskError, match=r"task.num_train: 151 asked for, 150 there; give at most 150") as caught:
-        split(num_train=151, num_eval=51)
-    assert [fault.key for fault in caught.value.faults] == ["task.num_train", "task.num_eval"]
+        split(num_train=151, num_validation=18, num_eval=34)
+    assert [fault.key for fault in caught.value.faults] == ["task.num_train", "task.num_validation", "task.num_eval"]

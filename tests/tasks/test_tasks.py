@@ -25,7 +25,7 @@ def read_config(name, tmp_path):
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SCHEMAS["task"][f"base_{name}"]), values))
     if name == "files":
         path = tmp_path / "a.csv"
-        path.write_text("text,label\na,x\nb,y\n")
+        path.write_text("text,label\na,x\nb,y\nc,x\nd,y\n")
         config.train = config.eval = str(path)
     return config
 
@@ -43,9 +43,9 @@ def test_contract(name, tmp_path):
     data = load_task(config)
     assert data == load_task(config)
     assert (data.name, data.kind) == (name, config.kind)
-    if config.num_eval is not None:
-        assert len(data.eval) == config.num_eval
-    for split in (data.train, data.eval):
+    for count, split in ((config.num_validation, data.validation), (config.num_eval, data.test)):
+        assert count is None or len(split) == count
+    for split in (data.train, data.validation, data.test):
         assert len({item.item_id for item in split}) == len(split) > 0
         for item in split:
             assert item.text.strip()
@@ -59,7 +59,8 @@ def test_contract(name, tmp_path):
         assert isinstance(config, GenerationTaskConfig)
         assert data.headline in ("nll_per_token", data.grading.metric)
     if name != "files":
-        assert not {item.text for item in data.train} & {item.text for item in data.eval}
+        texts = [{item.text for item in split} for split in (data.train, data.validation, data.test)]
+        assert len(set.union(*texts)) == sum(map(len, texts))
 
 
 def test_every_module_says_dataset_metric_and_pattern():

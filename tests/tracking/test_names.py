@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.synthetic_runs import finished_run, start_run, synthetic_config
 
-from lora_bench.records import GIB
+from lora_bench.records import GIB, Score
 from lora_bench.rundir import RunDir
 from lora_bench.tracking.names import config_metrics, result_metrics
 
@@ -21,9 +23,14 @@ def test_names_carry_units_and_values_are_in_them(tmp_path):
     assert numbers["checkpoint/weights_mib"] == pytest.approx(result.sizes.weights_bytes / 2**20)
     assert numbers["parameters/trainable_count"] == 222_339
     assert numbers["time/step_median_ms"] == 150.0
-    assert numbers["eval/accuracy_ci_low"] < numbers["eval/accuracy"] < numbers["eval/accuracy_ci_high"]
+    assert numbers["test/accuracy_ci_low"] < numbers["test/accuracy"] < numbers["test/accuracy_ci_high"]
+    # A record from before there were three splits chose and judged on the same items.
+    assert numbers["eval/accuracy"] == numbers["test/accuracy"]
+    validated = replace(result, validation=[Score("accuracy", 0.5, 0.4, 0.6, 100, True)])
+    assert result_metrics(validated)["eval/accuracy"] == 0.5
+    assert result_metrics(validated)["test/accuracy"] == numbers["test/accuracy"]
     units = ("gib", "mib", "ms", "s", "count", "fraction")
-    unitless = ("eval/", "train/final_loss")
+    unitless = ("eval/", "test/", "train/final_loss")
     assert [key for key in numbers if not key.startswith(unitless) and key.split("_")[-1] not in units] == []
 
 

@@ -10,12 +10,12 @@ from lora_bench.tracking.page import page_path, shared_view
 def test_the_view_shows_the_headline_with_its_interval_first():
     view = json.loads(shared_view(["accuracy"]))
     assert view["selectedColumns"][:3] == [
-        "metrics.`eval/accuracy`",
-        "metrics.`eval/accuracy_ci_low`",
-        "metrics.`eval/accuracy_ci_high`",
+        "metrics.`test/accuracy`",
+        "metrics.`test/accuracy_ci_low`",
+        "metrics.`test/accuracy_ci_high`",
     ]
     assert "params.`lora.r`" in view["selectedColumns"]
-    assert view["orderByKey"] == "metrics.`eval/accuracy`"
+    assert view["orderByKey"] == "metrics.`test/accuracy`"
     assert set(view["columnWidths"]) == set(view["selectedColumns"]) == set(view["columnOrder"])
 
 

@@ -181,7 +181,7 @@ def test_the_page_of_the_runs_is_prepared(root):
     assert f"/experiments/{experiment_id}/" in path
     view = dict(mlflow_rows.rows(root, "SELECT key, value FROM experiment_tags"))
     assert view["mlflow.experimentKind"] == "custom_model_development"
-    assert "eval/accuracy" in view["mlflow.sharedViewState.lora_bench"]
+    assert "test/accuracy" in view["mlflow.sharedViewState.lora_bench"]
 
 
 def test_a_hundred_runs_take_seconds(tmp_path):

@@ -26,6 +26,7 @@ COMMON = [
     "training.dtype=fp32",
     "training.batch_size=8",
     "training.eval_every=3",
+    "task.num_validation=30",
     "task.num_eval=30",
 ]
 CASES = {
