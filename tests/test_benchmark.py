@@ -185,8 +185,11 @@ def test_a_stop_request_checkpoints_and_the_same_call_goes_on(tiny, tmp_path):
 def test_a_pruned_run_keeps_its_record(tiny):
     result, run_dir = run(tiny(), observer=StopAt(3, prunes=True))
     assert (result.status, result.steps) == ("pruned", 3)
-    assert result.score("accuracy") is not None
-    assert run_dir.predictions.exists()
+    # It has a validation score, by which it was pruned; no test item was looked at.
+    assert result.choosing_score("accuracy") is not None
+    assert run_dir.validation_predictions.exists()
+    assert result.scores == []
+    assert not run_dir.predictions.exists()
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_result_says_so(tiny, tmp_path):

@@ -38,8 +38,8 @@ def weights(run_dir):
 def texts(tmp_path_factory):
     """A task that takes no time to read."""
     folder = tmp_path_factory.mktemp("texts")
-    lines = [f'"{("a good" if index % 2 else "a bad")} day number {index}",{index % 2}' for index in range(64)]
-    for name, part in (("train", lines[:48]), ("eval", lines[48:])):
+    lines = [f'"{("a good" if index % 2 else "a bad")} day number {index}",{index % 2}' for index in range(80)]
+    for name, part in (("train", lines[:64]), ("eval", lines[64:])):
         (folder / f"{name}.csv").write_text("\n".join(["text,label", *part]), encoding="utf-8")
     return [
         "task=files",
