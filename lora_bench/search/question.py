@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,7 +95,12 @@ class Question:
     def as_data(self) -> dict[str, Any]:
         """The question alone, as plain data: what is compared when the same name is given again."""
         return question_data(
-            self.arms, seeds=self.seeds, objectives=self.objectives, constraints=self.constraints, sampler=self.sampler
+            self.arms,
+            seeds=self.seeds,
+            objectives=self.objectives,
+            constraints=self.constraints,
+            sampler=self.sampler,
+            margin=self.study.margin,
         )
 
 
@@ -105,8 +111,12 @@ def question_data(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     sampler: str,
+    margin: float | None = None,
 ) -> dict[str, Any]:
-    """Plain data of a question; what says where and how it is carried out is no part of it."""
+    """Plain data of a question; what says where and how it is carried out is no part of it.
+
+    The margin is: one that is chosen after the differences were seen proves nothing.
+    """
     return {
         "arms": {
             arm.name: {
@@ -120,6 +130,7 @@ def question_data(
         "objectives": [f"{objective.direction} {objective.metric}" for objective in objectives],
         "constraints": list(map(str, constraints)),
         "sampler": sampler,
+        **({"margin": margin} if margin is not None else {}),
     }
 
 
@@ -231,6 +242,8 @@ def _study_faults(study: StudyConfig, arms: Sequence[Arm], objectives: Sequence[
             yield Fault(f"study.{key}", f"{getattr(study, key)} is below 1")
     if study.pruner_factor < 2:
         yield Fault("study.pruner_factor", f"{study.pruner_factor} is below 2; 3 keeps the best third at each rung")
+    if study.margin is not None and not 0 < study.margin < math.inf:
+        yield Fault("study.margin", f"{study.margin} is not above 0 and finite; 0.01 of an accuracy, or null for none")
     for key in ("wall_min", "device_min"):
         value = getattr(study, key)
         if value is not None and not value > 0:
