@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_bench.report.ranges import pair_level
 from lora_bench.report.statistics import Estimate
 
 ALPHA = 0.05
@@ -33,17 +34,15 @@ class Pairs:
     """Seeds of each row. Where one side of a pair has a single seed, its error is that of the items alone."""
     num_items: int
 
-    def difference(self, first: int, second: int, *, level: float = ALPHA) -> Estimate:
-        """Return the difference with its (1 - level) interval."""
+    def difference(self, first: int, second: int, *, num_rows: int = 2) -> Estimate:
+        """Return the difference with its 95 % interval, corrected for all pairs of `num_rows` rows (`ranges`)."""
         from scipy.special import stdtrit
 
+        freedom = float(self.freedom[first, second])
+        level = pair_level(num_rows, freedom, alpha=ALPHA)
         value = float(self.scores[first] - self.scores[second])
-        reach = float(stdtrit(self.freedom[first, second], 1 - level / 2) * self.errors[first, second])
+        reach = float(stdtrit(freedom, 1 - level / 2) * self.errors[first, second])
         return Estimate(value, value - reach, value + reach)
-
-    def p_different(self, first: int, second: int) -> float:
-        """Return the two-sided p-value that the difference is 0."""
-        return 2 * self._tail(abs(float(self.scores[first] - self.scores[second])), first, second)
 
     def p_beyond(self, first: int, second: int, *, margin: float) -> float:
         """Return the p-value that the difference is `margin` or more: the larger of two one-sided tests.
@@ -53,13 +52,10 @@ class Pairs:
         """
         return self._tail(margin - abs(float(self.scores[first] - self.scores[second])), first, second)
 
-    def different_level(self, rows: Sequence[int]) -> float:
-        """Return the level of one pair at which some pair of these rows is told apart wrongly in ALPHA of tables."""
-        return holm_level([self.p_different(*pair) for pair in _pairs_of(rows)])
-
     def equal_level(self, rows: Sequence[int], *, margin: float) -> float:
-        """Return the same for pairs that are called equal."""
-        return holm_level([self.p_beyond(*pair, margin=margin) for pair in _pairs_of(rows)])
+        """Return the level of one pair at which some pair of these rows is called equal wrongly in ALPHA of tables."""
+        pairs = [(first, second) for index, first in enumerate(rows) for second in rows[index + 1 :]]
+        return holm_level([self.p_beyond(*pair, margin=margin) for pair in pairs])
 
     def _tail(self, distance: float, first: int, second: int) -> float:
         from scipy.special import stdtr
@@ -146,7 +142,3 @@ def _seed_variances(scores_R: Floats, rest_RN: Floats, num_rows: int) -> tuple[f
     between = float((scores_R**2).sum()) / freedom
     rest = float((rest_RN**2).sum()) / (freedom * (num_items - 1))
     return between, max(between - rest / num_items, 0.0)
-
-
-def _pairs_of(rows: Sequence[int]) -> list[tuple[int, int]]:
-    return [(first, second) for index, first in enumerate(rows) for second in rows[index + 1 :]]

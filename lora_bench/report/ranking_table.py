@@ -123,15 +123,15 @@ def _notes(ranking: Ranking) -> Iterator[str]:
         yield (
             "A row shares the rank of the row above it if it is inside the noise of the first row of that rank: the "
             "interval of their difference, paired item by item, holds 0. It covers other items and other seeds "
-            f"({_seeds(places)}, whose spread is taken as one for all rows) and is corrected for {pairs} (Holm; "
-            f"{ranking.rule.level:.2g} for each)."
+            f"({_seeds(places)}, whose spread is taken as one for all rows) and is corrected for {pairs} "
+            "(Tukey)."
         )
         yield "Rows of neighbouring ranks may still be inside each other's noise."
     if margin := ranking.rule.margin:
         level = 100 * (1 - 2 * ranking.rule.equal_level)
         yield (
             f"Equal within {margin:g}: the {level:.3g} % interval lies inside ±{margin:g}, the margin that was given "
-            "(corrected in the same way). Undecided: neither this nor better nor worse."
+            "(corrected by Holm). Undecided: neither this nor better nor worse."
         )
     yield from _unranked_notes(places)
     yield from _choice_notes(places)

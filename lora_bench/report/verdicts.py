@@ -35,8 +35,8 @@ class Rule:
     higher_is_better: bool
     margin: float | None = None
     """Differences below it do not matter; set before the runs are looked at. None asks only which is better."""
-    level: float = ALPHA
-    """Of a single comparison, for `better` and `worse`."""
+    num_rows: int = 2
+    """Rows of which every pair is asked, for `better` and `worse`; 2 judges each pair alone."""
     equal_level: float = ALPHA
     """Of a single comparison, for `equal`."""
 
@@ -46,7 +46,7 @@ class Difference:
     """A row less another, over seeds and items, and what may be said of it."""
 
     estimate: Estimate
-    """With its (1 - level) interval: over items and seeds, or over items alone where one side has a single seed."""
+    """With its interval: over items and seeds, or over items alone where one side has a single seed."""
     word: str
     """One of the six above."""
     num_items: int
@@ -69,10 +69,10 @@ def judge_pair(pairs: Pairs, first: int, second: int, rule: Rule, *, obstacles: 
 
     Args:
         pairs: Of all rows that share their spread over seeds.
-        rule: The direction, the margin and the levels.
+        rule: The direction, the margin and the corrections.
         obstacles: Reasons for which nothing may be said, whatever the numbers are.
     """
-    estimate = pairs.difference(first, second, level=rule.level)
+    estimate = pairs.difference(first, second, num_rows=rule.num_rows)
     if min(pairs.num_seeds[first], pairs.num_seeds[second]) < 2:
         obstacles = [ONE_SEED, *obstacles]
     if obstacles:
