@@ -173,11 +173,12 @@ def _choice_notes(candidates: Sequence[Candidate], baseline: Candidate | None) -
         yield "Settings are chosen on validation items and judged on test items; the others have no verdict."
     if baseline is None:
         return
-    unequal = [one for one in finished if len(one.settings) != len(baseline.settings)]
-    if unequal:
-        counts = ", ".join(f"{_labels([one])} {len(one.settings)}" for one in unequal)
-        best = f"{_labels([baseline])} is the best of {len(baseline.settings)}"
-        yield f"Not the same number of settings: {best}; {counts}."
+    by_number: dict[int, list[Candidate]] = {}
+    for one in finished:
+        by_number.setdefault(len(one.settings), []).append(one)
+    if len(by_number) > 1:
+        numbers = "; ".join(f"{number} for {_labels(by_number[number])}" for number in sorted(by_number, reverse=True))
+        yield f"Not the same number of settings was tried: {numbers}."
     if at_edge := [one for one in finished if one.is_at_edge]:
         rates = ", ".join(f"{_labels([one])} (lr {one.chosen.rate:g}, {one.edge})" for one in at_edge if one.chosen)
         yield f"Best rate at the edge of its space, beyond which may be a better one: {rates}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ class Overview:
     command: tuple[str, ...]
     runs: Path
     """Where its run directories are."""
-    spaces: Arms
+    spaces: Arms = field(default_factory=dict)
     """Over what each arm varies its learning rate."""
-    margin: float | None
+    margin: float | None = None
     """Differences of the headline score below it are called equal; None asks only which is better."""
 
     @property
