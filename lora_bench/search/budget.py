@@ -1,4 +1,4 @@
-"""Equal budgets: the rank at which placements have as many parameters, the steps in which batches hold as many items."""
+"""Equal budgets: placements with as many adapter parameters, batches of every size with as many training items."""
 
 from __future__ import annotations
 
