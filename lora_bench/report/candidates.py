@@ -63,9 +63,11 @@ def choose(settings: Sequence[Row], edges: Edges, *, higher_is_better: bool) -> 
     chosen_on = VALIDATION if whole and is_validated else TEST
     if not whole:
         return Candidate(tuple(settings), None, chosen_on, None)
-    pick = max if higher_is_better else min
-    chosen = pick(whole, key=lambda row: _mean(row, chosen_on))
-    return Candidate(tuple(settings), chosen, chosen_on, _edge(chosen, settings, edges))
+    sign = 1 if higher_is_better else -1
+    # Of equal means, one inside: a plateau that reaches an edge has its best inside as well.
+    at = {id(row): _edge(row, settings, edges) for row in whole}
+    chosen = max(whole, key=lambda row: (sign * _mean(row, chosen_on), at[id(row)] not in EDGES))
+    return Candidate(tuple(settings), chosen, chosen_on, at[id(chosen)])
 
 
 def group_settings(rows: Sequence[Row]) -> list[list[Row]]:

@@ -36,6 +36,13 @@ def test_validation_items_choose_and_test_items_do_not(tmp_path):
     assert (lowest.chosen.rate, lowest.edge) == (1e-4, "lower edge")
 
 
+def test_of_equal_means_one_inside_is_chosen(tmp_path):
+    rows = rows_of(tried(tmp_path, {1e-4: (0.7, 0.8), 1e-3: (0.7, 0.8), 1e-2: (0.7, 0.8)}))
+    found = choose(rows, {}, higher_is_better=True)
+    assert found.chosen is not None
+    assert (found.chosen.rate, found.edge) == (1e-3, "inside")
+
+
 @pytest.mark.parametrize("old", [(1e-3,), (1e-4, 1e-3)])
 def test_where_a_record_has_no_validation_items_all_are_chosen_by_test_items(tmp_path, old):
     scores = {1e-4: (0.9, 0.6), 1e-3: (0.7, 0.8)}
