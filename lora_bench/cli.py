@@ -8,6 +8,7 @@ Exit codes: 0 done, 2 a command line that cannot be carried out, 1 anything else
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -103,6 +104,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     study_commands.add_arguments(commands)
     artifact_commands.add_arguments(commands)
     commands["report"].add_argument("--markdown", action="store_true", help="print Markdown in a terminal too")
+    commands["report"].add_argument(
+        "--margin",
+        type=_margin,
+        help="call rows equal whose difference is surely below this; choose it before you look (0.01 of an accuracy)",
+    )
     commands["dashboard"].add_argument("--port", type=int, default=DEFAULT_PORT, help="on loopback (%(default)s)")
     cache = commands["doctor"].add_argument("--cache", type=_folder, default="~/.cache/lora-bench")
     cache.help = "folder of converted weights, paths.cache (%(default)s)"
@@ -141,13 +147,14 @@ def show_report(arguments: argparse.Namespace) -> int:
 
     from lora_bench.report import build_comparison, comparison_json, comparison_markdown, render_comparison
 
-    runs = _find_runs(arguments)
+    runs, margin = _find_runs(arguments), arguments.margin
+    edges = _rate_edges(arguments)
     if arguments.json:
-        _print_json(comparison_json(build_comparison(runs)))
+        _print_json(comparison_json(build_comparison(runs, margin=margin, edges=edges)))
     elif arguments.markdown:
-        print(comparison_markdown(build_comparison(runs)))
+        print(comparison_markdown(build_comparison(runs, margin=margin, edges=edges)))
     else:
-        render_comparison(runs, console=Console())
+        render_comparison(runs, console=Console(), margin=margin, edges=edges)
     return EXIT_DONE
 
 
@@ -217,6 +224,28 @@ def show_doctor(arguments: argparse.Namespace) -> int:
 
 def _folder(text: str) -> Path:
     return Path(text).expanduser()
+
+
+def _margin(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and finite; 0.01 of an accuracy is usual")
+    return value
+
+
+def _rate_edges(arguments: argparse.Namespace) -> dict[str, str]:
+    """Where rates lie in the spaces of the root's studies; a study that cannot be read decides nothing."""
+    edges: dict[str, str] = {}
+    if not (arguments.root / "studies").is_dir():
+        return edges
+    from lora_bench.search.edges import rate_edges
+    from lora_bench.search.studydir import find_study_dirs
+
+    try:
+        edges = rate_edges(find_study_dirs(arguments.root))
+    except LoraBenchError as err:
+        print(err, file=sys.stderr)
+    return edges
 
 
 def _find_runs(arguments: argparse.Namespace) -> list[RunDir]:

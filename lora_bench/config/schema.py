@@ -389,6 +389,9 @@ class StudyConfig:
     """Runs that `median` lets finish before it prunes any."""
     storage: str | None = None
     """PostgreSQL URL for Optuna; null is a journal file in the study's folder."""
+    margin: float | None = None
+    """Differences of the headline score below it do not matter: with it there is a word for equal, and the study keeps
+    it, since a margin that is chosen after the runs proves nothing. Null asks only which is better."""
     baseline: str | None = "full"
     """Method that every sweep is compared with, trained in the same command; null trains none."""
 

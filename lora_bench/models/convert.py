@@ -76,11 +76,11 @@ def damaged_files(folder: Path) -> list[str]:
 def _convert(gguf: Path, *, cache: Path, what: str, about_s: int, fill: Callable[[Path], None]) -> Path:
     source_digest = file_digest(gguf, cache=cache)
     folder = cache / what / f"{gguf.stem}-{source_digest[:12]}-v{FORMAT}"
-    if is_intact(folder):
+    if _is_made_from(folder, source_digest):
         return folder
     try:
         with _locked(folder):
-            if is_intact(folder):  # Another process converted it while this one waited.
+            if _is_made_from(folder, source_digest):  # Another process converted it while this one waited.
                 return folder
             state = "is damaged: converting again" if folder.exists() else "is not there yet: converting"
             print(
@@ -148,6 +148,15 @@ def _write_manifest(folder: Path, *, source: dict[str, str]) -> None:
         digest = file_digest(path, cache=None)
         files[path.name] = {"size": state.st_size, "mtime_ns": state.st_mtime_ns, "sha256": digest}
     write_json(folder / MANIFEST, {"format": FORMAT, "source": source, "files": files})
+
+
+def _is_made_from(folder: Path, source_digest: str) -> bool:
+    """Whether it is whole and of this file: its name has but the beginning of the digest."""
+    try:
+        source = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return isinstance(source, dict) and source.get("sha256") == source_digest and is_intact(folder)
 
 
 def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -10,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lora_bench.report.compare import Comparison, Table, build_comparison
+from lora_bench.report.agreement import shown_field
+from lora_bench.report.candidates import Edges
+from lora_bench.report.compare import BASELINE, SETTING, Comparison, Line, Table, build_comparison
 from lora_bench.report.format import (
     bytes_text,
     count_text,
@@ -21,6 +24,7 @@ from lora_bench.report.format import (
     score_text,
 )
 from lora_bench.report.rows import Row
+from lora_bench.report.verdicts import BETTER, NOT_DECIDED, ONE_SEED, WORSE, Difference
 from lora_bench.rundir import RunDir
 
 WIDE, NARROW = 106, 94
@@ -28,7 +32,11 @@ WIDE, NARROW = 106, 94
 
 INDENT = (0, 0, 0, 1)
 """Under the table's own edge."""
-VERDICT_STYLES = {"better": "green", "worse": "red", "inside the noise": "dim"}
+VERDICT_STYLES = {BETTER: "green", WORSE: "red"}
+"""Of its words; any other is dim."""
+NOT_CHOSEN = "a setting, not chosen"
+VERDICT_WIDTH = 23
+"""Characters after which a reason is broken, in a column of its own."""
 
 COST_HEADS = {
     "trainable_parameters": ("trainable", "parameters"),
@@ -50,9 +58,11 @@ COST_TEXTS = {
 }
 
 
-def render_comparison(runs: Sequence[RunDir], *, console: Console) -> None:
-    """Prints the tables of these runs: drawn in a terminal, as Markdown elsewhere."""
-    comparison = build_comparison(runs)
+def render_comparison(
+    runs: Sequence[RunDir], *, console: Console, margin: float | None = None, edges: Edges | None = None
+) -> None:
+    """Print the tables of these runs: drawn in a terminal, as Markdown elsewhere. See `build_comparison`."""
+    comparison = build_comparison(runs, margin=margin, edges=edges)
     if not console.is_terminal:
         console.print(comparison_markdown(comparison), markup=False, highlight=False, soft_wrap=True)
         return
@@ -79,11 +89,12 @@ def draw_table(table: Table, *, width: int) -> RenderableType:
         drawn.add_column("difference to full\n95 % interval, paired", no_wrap=True)
     for head in (COST_HEADS if width >= NARROW else SHORT_HEADS).values():
         drawn.add_column("\n".join(head), justify="right", no_wrap=True)
-    for index, row in enumerate(table.rows):
+    for index, line in enumerate(table.lines):
+        row = line.row
         if row.is_baseline_method and index and not table.rows[index - 1].is_baseline_method:
             drawn.add_section()
-        quality = _drawn_quality(table, row, with_verdict=not has_difference, is_short=width < NARROW)
-        difference = [_drawn_difference(table, row)] if has_difference else []
+        quality = _drawn_quality(table, line, with_verdict=not has_difference, is_short=width < NARROW)
+        difference = [_drawn_difference(line)] if has_difference else []
         drawn.add_row(_drawn_label(row, is_short=width < NARROW), quality, *difference, *_drawn_costs(table, row))
     title = Text.assemble((_title(table), "bold"), "\n", (_subtitle(table), "dim"))
     foot = Text("\n".join(_footnotes(table)), style="dim")
@@ -96,7 +107,8 @@ def _drawn_label(row: Row, *, is_short: bool) -> Text:
     return Text.assemble((row.label, "bold"), "\n", (detail, "dim"))
 
 
-def _drawn_quality(table: Table, row: Row, *, with_verdict: bool, is_short: bool) -> Text:
+def _drawn_quality(table: Table, line: Line, *, with_verdict: bool, is_short: bool) -> Text:
+    row = line.row
     if row.quality is None:
         return Text(row.trouble, style="red")
     cell = Text.assemble(_quality_text(row), "\n")
@@ -104,17 +116,33 @@ def _drawn_quality(table: Table, row: Row, *, with_verdict: bool, is_short: bool
         cell.append(f"{ratio_text(table.quality_ratio(row))}  ", style="dim")
     if row.trouble:
         cell.append(row.trouble, style="red")
-    elif with_verdict and row.difference is not None:
-        verdict = row.difference.verdict(higher_is_better=table.higher_is_better)
-        cell.append(verdict.replace("inside the", "in") if is_short else verdict, style=VERDICT_STYLES[verdict])
+    elif with_verdict and line.difference is not None:
+        cell.append(_short_verdict(line.difference, is_short=is_short), style=_style(line.difference))
+    elif with_verdict and table.baseline is not None and line.part == SETTING:
+        cell.append("not chosen", style="dim")
     return cell
 
 
-def _drawn_difference(table: Table, row: Row) -> Text:
-    if row.difference is None:
-        return Text("baseline" if _is_baseline(table, row) else "–", style="dim")
-    verdict = row.difference.verdict(higher_is_better=table.higher_is_better)
-    return Text.assemble(difference_text(row.difference.estimate), "\n", (verdict, VERDICT_STYLES[verdict]))
+def _short_verdict(difference: Difference, *, is_short: bool) -> str:
+    """Reasons stand below the table."""
+    if difference.word == NOT_DECIDED:
+        return NOT_DECIDED
+    return difference.verdict.replace("inside the", "in") if is_short else difference.verdict
+
+
+def _drawn_difference(line: Line) -> Text:
+    if line.difference is None:
+        return Text(_without_difference(line), style="dim")
+    verdict = "\n".join(textwrap.wrap(line.difference.verdict, VERDICT_WIDTH))
+    return Text.assemble(difference_text(line.difference.estimate), "\n", (verdict, _style(line.difference)))
+
+
+def _without_difference(line: Line) -> str:
+    return {BASELINE: "baseline", SETTING: NOT_CHOSEN}.get(line.part, "–") if line.row.quality else "–"
+
+
+def _style(difference: Difference) -> str:
+    return VERDICT_STYLES.get(difference.word, "dim")
 
 
 def _drawn_costs(table: Table, row: Row) -> Iterator[Text]:
@@ -145,23 +173,23 @@ def _markdown_lines(table: Table) -> Iterator[str]:
     heads += [" ".join(head) for head in COST_HEADS.values()]
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * 2}{'---:|' * (len(heads) - 2)}"
-    for row in table.rows:
-        yield f"| {' | '.join(_markdown_cells(table, row))} |"
+    for line in table.lines:
+        yield f"| {' | '.join(_markdown_cells(table, line))} |"
     yield ""
-    for line in _footnotes(table):
-        yield f"- {line}"
+    for note in _footnotes(table):
+        yield f"- {note}"
 
 
-def _markdown_cells(table: Table, row: Row) -> Iterator[str]:
+def _markdown_cells(table: Table, line: Line) -> Iterator[str]:
+    row = line.row
     yield row.label
     yield row.detail
     yield " ".join(filter(None, [_quality_text(row) if row.quality else "", row.trouble]))
     yield ratio_text(table.quality_ratio(row))
-    if row.difference is not None:
-        verdict = row.difference.verdict(higher_is_better=table.higher_is_better)
-        yield f"{difference_text(row.difference.estimate)}, {verdict}"
+    if line.difference is not None:
+        yield f"{difference_text(line.difference.estimate)}, {line.difference.verdict}"
     else:
-        yield "baseline" if _is_baseline(table, row) else "–"
+        yield _without_difference(line)
     for name, text in COST_TEXTS.items():
         ratio = table.cost_ratio(row, name)
         yield f"{text(row.costs[name])} ({ratio_text(ratio)})" if ratio is not None else text(row.costs[name])
@@ -186,7 +214,7 @@ def _footnotes(table: Table) -> Iterator[str]:
         tried = sum(row.is_baseline_method for row in table.rows)
         best = f", the best of {tried} settings" if tried > 1 else ""
         yield f"× is the ratio to full fine-tuning ({table.baseline.detail}{best})."
-        yield "Inside the noise: the interval of the paired difference holds 0. Rows are judged one by one."
+        yield from _verdict_notes(table)
     several = any(len(row.finished) > 1 for row in table.rows)
     single = any(len(row.finished) == 1 for row in table.rows)
     kinds = ["over the items for one seed"] * single + ["over seeds (Student's t) for several"] * several
@@ -198,11 +226,30 @@ def _footnotes(table: Table) -> Iterator[str]:
         yield from (f"{row.label} ({row.detail}): {error}" for error in sorted(errors))
 
 
+def _verdict_notes(table: Table) -> Iterator[str]:
+    differences = [line.difference for line in table.lines if line.difference is not None]
+    if any(not difference.reason for difference in differences):
+        yield (
+            "Differences are paired item by item, and their intervals cover other items and other seeds (whose spread "
+            "is taken as one for all rows). Inside the noise: the interval holds 0. Rows are judged one by one."
+        )
+    if margin := table.rule.margin:
+        yield (
+            f"Equal within {margin:g}: the 90 % interval lies inside ±{margin:g}, the margin that was given. "
+            "Undecided: neither this nor better nor worse."
+        )
+    if any(ONE_SEED in difference.reason for difference in differences):
+        yield (
+            "One seed: training again on another seed may change more than other items do, so the interval, which "
+            "covers other items alone, decides nothing. seed=0,1,2 gives three."
+        )
+
+
 def _remarks(comparison: Comparison) -> Iterator[str]:
     if comparison.differs:
         yield f"{len(comparison.tables)} tables, because these runs cannot be compared; they differ in:"
         for field, values in comparison.differs.items():
-            yield f"  {field}: {' | '.join(value or 'unknown' for value in values)}"
+            yield f"  {field}: {' | '.join(value or 'unknown' for value in shown_field(field, values))}"
     yield from comparison.left_out
     if not comparison.tables and not comparison.left_out:
         yield "No run has been recorded here yet; `python run.py` makes one."
@@ -211,7 +258,3 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
 def _quality_text(row: Row) -> str:
     assert row.quality is not None, "asked only for rows with a score"
     return f"{score_text(row.quality.value)} {interval_text(row.quality.low, row.quality.high)}"
-
-
-def _is_baseline(table: Table, row: Row) -> bool:
-    return table.baseline is not None and row.records == table.baseline.records

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_bench.records import RunResult, Score
-from lora_bench.report.items import Difference
 from lora_bench.report.load import Record, flat
 from lora_bench.report.statistics import Estimate, mean_interval
 
@@ -72,7 +71,29 @@ class Row:
     quality: Estimate | None
     """One seed: its score with the interval over items. Several: mean over seeds with Student's interval."""
     costs: dict[str, float | None]
-    difference: Difference | None = None
+    choosing: float | None = None
+    """Mean over the seeds of the score on validation items, by which settings are chosen; None if a finished run has
+    none, as in records from before there were three splits."""
+
+    @property
+    def method(self) -> str:
+        """Its name in the configuration."""
+        return str(self.records[0].config["method"]["name"])
+
+    @property
+    def rate(self) -> float:
+        """Its peak learning rate."""
+        return float(self.records[0].config["training"]["lr"])
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The part of the configuration that tells it from other rows of its table."""
+        return _compared(self.records[0])
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether validation items can choose it."""
+        return self.choosing is not None
 
     @property
     def finished(self) -> tuple[Record, ...]:
@@ -131,6 +152,7 @@ def _build_row(records: Sequence[Record], varied: Sequence[str], baseline_method
         settings=tuple(settings),
         is_baseline_method=method == baseline_method,
         quality=_quality(finished),
+        choosing=_choosing(finished),
         costs={
             name: _mean([read(record.result) for record in finished if record.result]) for name, read in COSTS.items()
         },
@@ -146,6 +168,13 @@ def _quality(finished: Sequence[Record]) -> Estimate | None:
         low, high = scores[0].ci_low, scores[0].ci_high
         return Estimate(scores[0].value, -math.inf if low is None else low, math.inf if high is None else high)
     return mean_interval([score.value for score in scores])
+
+
+def _choosing(finished: Sequence[Record]) -> float | None:
+    results = [record.result for record in finished if record.result is not None]
+    scores = [next((score for score in one.validation if score.name == one.headline), None) for one in results]
+    known = [score.value for score in scores if score is not None]
+    return sum(known) / len(known) if known and len(known) == len(results) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""Equal parameter budgets: the rank at which one placement has as many adapter parameters as another."""
+"""Equal budgets: placements with as many adapter parameters, batches of every size with as many training items."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def rank_for_budget(architecture: Architecture, roles: Sequence[str], num_parame
             ]
         )
     return r
+
+
+def steps_for_items(num_items: int, batch_size: int) -> int:
+    """The steps in which batches of this size hold so many training items.
+
+    Raises:
+        ConfigError: If no whole number of batches does.
+    """
+    if num_items % batch_size:
+        near = num_items // batch_size * batch_size or batch_size
+        problem = f"{num_items:,} is no whole number of batches of {batch_size}; give {near:,}, or another batch size"
+        raise ConfigError([Fault("equal_items", problem)])
+    return num_items // batch_size
 
 
 def equal_rank(config: RunConfig, *, placement: str, r: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lora_bench.rundir import RunDir
+from lora_bench.search.edges import Arms, read_arms
 from lora_bench.search.objectives import Constraint, Objective, build_constraints, mean_metrics
 from lora_bench.search.question import BASELINE
 from lora_bench.search.studydir import StudyDir, TrialLine
@@ -55,6 +56,10 @@ class Overview:
     command: tuple[str, ...]
     runs: Path
     """Where its run directories are."""
+    spaces: Arms = field(default_factory=dict)
+    """Over what each arm varies its learning rate."""
+    margin: float | None = None
+    """Differences of the headline score below it are called equal; None asks only which is better."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -111,6 +116,8 @@ def read_overview(directory: StudyDir) -> Overview:
         progress=progress,
         command=tuple(recorded["command"]),
         runs=directory.runs,
+        spaces=read_arms(question),
+        margin=question.get("margin"),
     )
 
 
@@ -150,6 +157,7 @@ def describe(overview: Overview) -> dict[str, Any]:
         "question": overview.text,
         "state": overview.state,
         "pid": overview.holder["pid"] if overview.holder else None,
+        "margin": overview.margin,
         "objectives": [vars(objective) for objective in overview.objectives],
         "progress": dict(overview.progress),
         "counts": dict(overview.counts),

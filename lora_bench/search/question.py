@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from lora_bench.config.overrides import parse
 from lora_bench.config.schema import INFRASTRUCTURE, RunConfig, StudyConfig
 from lora_bench.errors import ConfigError, Fault, suggest
-from lora_bench.search.budget import equal_rank
+from lora_bench.search.budget import equal_rank, steps_for_items
 from lora_bench.search.compose import compose_run, with_seed
 from lora_bench.search.objectives import Constraint, Objective, build_constraints, build_objectives
 from lora_bench.search.pruning import PRUNERS
@@ -26,6 +27,7 @@ from lora_bench.search.space import Dimension, Point, Space, dimension_from, wor
 from lora_bench.search.studyfile import EqualParameters, StudyFile, read_study_file
 from lora_bench.tasks import load_task
 
+STEPS = "training.max_steps"
 METHOD_GROUPS = ("method", "lora", "placement")
 """Keys of the adapting method; the baseline has its own."""
 SAMPLERS = ("tpe", "gp", "random", "qmc", "cmaes", "nsgaii", "grid")
@@ -40,14 +42,19 @@ class Arm:
     words: tuple[str, ...]
     space: Space
     equal_parameters: EqualParameters | None = None
+    equal_items: int | None = None
+    """Training items that every point sees, so that its batch size gives its steps."""
 
     def words_at(self, point: Point) -> tuple[str, ...]:
-        """The overrides of a point, with the rank that its budget gives.
+        """The overrides of a point, with the rank and the steps that its budgets give.
 
         Raises:
             ConfigError: If the point is no valid run.
         """
         words = (*self.words, *words_of(point))
+        if self.equal_items is not None:
+            steps = steps_for_items(self.equal_items, compose_run(words).training.batch_size)
+            words = (*words, f"{STEPS}={steps}")
         if self.equal_parameters is None:
             return words
         r = equal_rank(compose_run(words), placement=self.equal_parameters.placement, r=self.equal_parameters.r)
@@ -94,7 +101,12 @@ class Question:
     def as_data(self) -> dict[str, Any]:
         """The question alone, as plain data: what is compared when the same name is given again."""
         return question_data(
-            self.arms, seeds=self.seeds, objectives=self.objectives, constraints=self.constraints, sampler=self.sampler
+            self.arms,
+            seeds=self.seeds,
+            objectives=self.objectives,
+            constraints=self.constraints,
+            sampler=self.sampler,
+            margin=self.study.margin,
         )
 
 
@@ -105,14 +117,19 @@ def question_data(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     sampler: str,
+    margin: float | None = None,
 ) -> dict[str, Any]:
-    """Plain data of a question; what says where and how it is carried out is no part of it."""
+    """Plain data of a question; what says where and how it is carried out is no part of it.
+
+    The margin is: one that is chosen after the differences were seen proves nothing.
+    """
     return {
         "arms": {
             arm.name: {
                 "base": sorted(word for word in arm.words if _group(word) not in INFRASTRUCTURE),
                 "space": {dimension.key: dimension.as_data() for dimension in arm.space.dimensions},
                 **({"equal_parameters": vars(arm.equal_parameters)} if arm.equal_parameters else {}),
+                **({"equal_items": arm.equal_items} if arm.equal_items else {}),
             }
             for arm in arms
         },
@@ -120,6 +137,7 @@ def question_data(
         "objectives": [f"{objective.direction} {objective.metric}" for objective in objectives],
         "constraints": list(map(str, constraints)),
         "sampler": sampler,
+        **({"margin": margin} if margin is not None else {}),
     }
 
 
@@ -173,8 +191,15 @@ def _own_arm(file: StudyFile, items: Sequence[Override]) -> tuple[Arm, tuple[int
         raise ConfigError([Fault("seed", f"'{seeds.text}' is an interval; seeds are listed: seed=0,1,2")])
     from_file = [word for word in file.words if _bare(_key(word)) not in {*fixed, *dimensions}]
     words = (*from_file, *(item.input_line or "" for item in fixed.values()))
-    arm = Arm(OWN, words, Space(tuple(dimensions.values())), file.equal_parameters)
+    arm = Arm(
+        OWN, words, Space(tuple(dimensions.values())), file.equal_parameters, _equal_items(file, fixed, dimensions)
+    )
     return arm, tuple(int(text) for text in seeds.values) if seeds is not None else ()
+
+
+def _equal_items(file: StudyFile, *given: Container[str]) -> int | None:
+    """The file's own, unless the command line says how many steps there are."""
+    return None if any(STEPS in keys for keys in given) else file.equal_items
 
 
 def _baseline_arm(own: Arm, file: StudyFile, config: RunConfig, *, is_searched: bool) -> Arm | None:
@@ -192,7 +217,7 @@ def _baseline_arm(own: Arm, file: StudyFile, config: RunConfig, *, is_searched: 
     overridden = {_key(word) for word in file.baseline_words}
     words = [*(word for word in words if _key(word) not in overridden), *file.baseline_words, f"method={method}"]
     if file.baseline_space is not None:
-        return Arm(BASELINE, tuple(words), file.baseline_space)
+        return Arm(BASELINE, tuple(words), file.baseline_space, equal_items=own.equal_items)
     space = own.space.without(lambda key: _is_of_method(_bare(key)))
     default_lr = compose_run([*words, *words_of(next(space.without(_is_rate).corners()))]).training.lr
     ratio = default_lr / config.method.default_lr
@@ -202,7 +227,7 @@ def _baseline_arm(own: Arm, file: StudyFile, config: RunConfig, *, is_searched: 
         text = f"tag(log,interval({low:g},{high:g}))"
         dimensions = [one for one in dimensions if not _is_rate(one.key)]
         dimensions.append(Dimension("training.lr", text, low=low, high=high, is_log=True))
-    return Arm(BASELINE, tuple(words), Space(tuple(dimensions)))
+    return Arm(BASELINE, tuple(words), Space(tuple(dimensions)), equal_items=own.equal_items)
 
 
 def _scaled(rate: Dimension, ratio: float) -> Dimension:
@@ -231,6 +256,8 @@ def _study_faults(study: StudyConfig, arms: Sequence[Arm], objectives: Sequence[
             yield Fault(f"study.{key}", f"{getattr(study, key)} is below 1")
     if study.pruner_factor < 2:
         yield Fault("study.pruner_factor", f"{study.pruner_factor} is below 2; 3 keeps the best third at each rung")
+    if study.margin is not None and not 0 < study.margin < math.inf:
+        yield Fault("study.margin", f"{study.margin} is not above 0 and finite; 0.01 of an accuracy, or null for none")
     for key in ("wall_min", "device_min"):
         value = getattr(study, key)
         if value is not None and not value > 0:

@@ -4,6 +4,8 @@ question: Which rank does LoRA need?          in words; shown when the study sta
 base: {training.max_steps: 300}                overrides of every run
 space: {lora.r: [1, 8, 64]}                    what is varied, see `space.py`
 equal_parameters: {placement: all, r: 20}      chooses `lora.r` at each point, see `budget.py`
+equal_items: 9600                              chooses `training.max_steps` at each point, so that batches of every size
+                                               see as many items
 baseline: {method: full, space: {...}}         null for none; without `space`, one is made from the study's own
 study: {n_trials: 20, seeds: [0, 1, 2]}        any keys of the group `study`
 """
@@ -21,7 +23,7 @@ from lora_bench.config.store import SWEEPS_DIR, study_files
 from lora_bench.errors import ConfigError, Fault, suggest
 from lora_bench.search.space import Space, override_text, space_from_data
 
-KEYS = ("question", "base", "space", "equal_parameters", "baseline", "study")
+KEYS = ("question", "base", "space", "equal_parameters", "equal_items", "baseline", "study")
 BASELINE_KEYS = ("method", "base", "space")
 
 
@@ -43,6 +45,8 @@ class StudyFile:
     """Overrides of every run, and the study's own settings."""
     space: Space = field(default_factory=Space)
     equal_parameters: EqualParameters | None = None
+    equal_items: int | None = None
+    """Training items that every point sees."""
     baseline_words: tuple[str, ...] = ()
     baseline_space: Space | None = None
     """None where the file names none; one is then made from the study's own space."""
@@ -111,6 +115,7 @@ def read_study_file(name: str, *, folder: Path = SWEEPS_DIR) -> StudyFile:
         words=(*_words(reading.section("base")), *(f"study.{word}" for word in _words(study))),
         space=reading.space(reading.section("space"), "space"),
         equal_parameters=_equal_parameters(reading),
+        equal_items=_equal_items(reading),
         baseline_words=tuple(_words(baseline.get("base") or {})),
         baseline_space=reading.space(baseline["space"], "baseline.space") if baseline.get("space") else None,
     )
@@ -135,3 +140,12 @@ def _equal_parameters(reading: _Reading) -> EqualParameters | None:
         reading.faults.append(fault)
         return None
     return EqualParameters(str(given["placement"]), int(given["r"]))
+
+
+def _equal_items(reading: _Reading) -> int | None:
+    given = reading.data.get("equal_items")
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given
+    where = f"sweeps/{reading.name}.yaml: equal_items"
+    reading.faults.append(Fault(where, f"{given!r} is no number of items; 9600 are 300 batches of 32"))
+    return None

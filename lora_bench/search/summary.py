@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -10,18 +11,21 @@ from rich.text import Text
 
 from lora_bench.search.overview import Overview, TrialRow, repeat_command
 
+if TYPE_CHECKING:
+    from lora_bench.search.importance import Part
+
 MOST_ROWS = 12
 
 
 def render_summary(
-    overview: Overview, *, console: Console, importances: Mapping[str, Mapping[str, float]] | None = None
+    overview: Overview, *, console: Console, importances: Mapping[str, Mapping[str, Part]] | None = None
 ) -> None:
     """Best of each arm, Pareto front, importance of each parameter, cost, and the command of the best run."""
     console.print(_table("best of each method", overview.best_of_each_method(), overview))
     if len(overview.objectives) > 1 and (front := overview.pareto_front()):
         console.print(_table(f"Pareto front, {len(front)} trials", front[:MOST_ROWS], overview))
     for arm, parts in (importances or {}).items():
-        shares = ", ".join(f"{key} {share:.0%}" for key, share in parts.items())
+        shares = ", ".join(f"{key} {_share(part)}" for key, part in parts.items())
         console.print(f"importance for {overview.objectives[0].metric} ({arm}): {shares}", highlight=False)
     console.print(_cost(overview), highlight=False)
     best = overview.best(overview.arms[0]) if overview.arms else None
@@ -64,6 +68,11 @@ def _table(title: str, rows: list[TrialRow], overview: Overview) -> Table:
             *("" if value is None else f"{value:.4g}" for value in values),
         )
     return table
+
+
+def _share(part: Part) -> str:
+    """`68%`, and where chance gives something too `68% (by chance 48%)`; a share below 0 is one of 0."""
+    return f"{max(part.share, 0):.0%}" + (f" (by chance {part.by_chance:.0%})" if part.by_chance else "")
 
 
 def _shown(value: object) -> str:

@@ -21,6 +21,7 @@ from lora_bench.search.asking import SearchSupply
 from lora_bench.search.clock import Clock
 from lora_bench.search.compose import compose_run
 from lora_bench.search.controller import Controller
+from lora_bench.search.edges import rate_edges
 from lora_bench.search.grid import GridSupply, expand_grid
 from lora_bench.search.importance import importances
 from lora_bench.search.overview import read_overview
@@ -161,7 +162,8 @@ def _conclude(question: Question, directory: StudyDir, supply: Supply, console: 
     if not finished:
         return
     if len(finished) <= MOST_SHOWN:
-        render_comparison(finished, console=console)
+        edges = rate_edges([directory])
+        render_comparison(finished, console=console, margin=question.study.margin, edges=edges)
     overview = read_overview(directory)
     render_summary(overview, console=console, importances=importances(question, supply.trials()))
     if len(finished) > MOST_SHOWN:

@@ -62,6 +62,19 @@ def test_another_file_gets_another_folder(gguf, calls, tmp_path):
     assert is_intact(first)
 
 
+def test_a_folder_whose_name_is_that_of_another_file_is_not_taken_for_it(gguf, calls, tmp_path, monkeypatch):
+    """Both digests begin with the same twelve digits, which are all that is in the name."""
+    digests = {b"quantised": "0" * 12 + "a" * 52, b"another": "0" * 12 + "b" * 52}
+    read = convert.file_digest
+    monkeypatch.setattr(
+        convert, "file_digest", lambda path, cache: digests.get(path.read_bytes()) or read(path, cache=cache)
+    )
+    converted_weights(gguf, cache=tmp_path / "cache")
+    gguf.write_bytes(b"another")
+    folder = converted_weights(gguf, cache=tmp_path / "cache")
+    assert (folder / "model.safetensors").read_bytes() == b"weights of another"
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[0] ^= 1

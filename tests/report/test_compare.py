@@ -19,6 +19,10 @@ from support.synthetic_runs import (
 from lora_bench.config.processes import DdpConfig
 from lora_bench.records import GroupUse
 from lora_bench.report import build_comparison, comparison_json
+from lora_bench.report.items import item_sums, item_weights, read_items
+from lora_bench.report.load import load_records
+from lora_bench.report.pairs import compare_pairs
+from lora_bench.report.verdicts import Rule, judge_pair
 from lora_bench.rundir import finite
 
 
@@ -39,24 +43,111 @@ def test_every_row_is_a_ratio_to_full(tmp_path):
 
 def test_differences_are_those_of_the_predictions(tmp_path):
     (table,) = build_comparison(rank_grid(tmp_path)).tables
-    for row in table.rows[:-1]:
-        assert row.difference is not None
-        assert row.quality is not None
+    for line in table.lines[:-1]:
+        assert line.difference is not None
+        assert line.row.quality is not None
         assert table.rows[-1].quality is not None
-        assert row.difference.estimate.value == pytest.approx(row.quality.value - table.rows[-1].quality.value)
-        assert row.difference.num_items == 200
-    assert table.rows[-1].difference is None
+        assert line.difference.estimate.value == pytest.approx(line.row.quality.value - table.rows[-1].quality.value)
+        assert line.difference.num_items == 200
+    assert table.lines[-1].difference is None
 
 
-def test_the_best_full_row_is_the_baseline(tmp_path):
-    runs = [
-        finished_run(tmp_path, synthetic_config(method="full", lr=lr), accuracy=accuracy)
-        for lr, accuracy in ((1e-5, 0.5), (3e-4, 0.9), (1e-2, 0.6))
+def test_words_and_intervals_are_those_of_the_engine_over_all_chosen_rows(tmp_path):
+    """Oracle: `compare_pairs` on the items as they were written, its spread over seeds pooled over the five rows."""
+    runs = rank_grid(tmp_path, seeds=(0, 1, 2))
+    (table,) = build_comparison(runs, margin=0.05).tables
+    records = load_records(runs)[0]
+    answers = [[read_items(record, "accuracy") for record in records[row : row + 3]] for row in range(0, 15, 3)]
+    order = answers[0][0]
+    pairs = compare_pairs([item_sums(row, order) for row in answers], item_weights(order))
+    expected = [judge_pair(pairs, row, 4, Rule(True, 0.05)) for row in range(4)]
+    assert [line.difference for line in table.lines[:-1]] == expected
+    data = comparison_json(build_comparison(runs, margin=0.05))["tables"][0]
+    assert [row["difference"]["verdict"] for row in data["rows"][:-1]] == [one.verdict for one in expected]
+    assert data["margin"] == 0.05
+
+
+def test_one_seed_decides_nothing(tmp_path):
+    (table,) = build_comparison(rank_grid(tmp_path)).tables
+    assert {line.difference.verdict for line in table.lines[:-1] if line.difference} == {"one seed: not decided"}
+
+
+def full_rates(root, scores, seeds=(0, 1)):  # type: ignore[no-untyped-def]
+    """Full fine-tuning at three rates with their accuracies on test and on validation items."""
+    return [
+        finished_run(root, synthetic_config(method="full", lr=lr, seed=seed), accuracy=accuracy, validation=validation)
+        for lr, (accuracy, validation) in zip((1e-5, 3e-4, 1e-2), scores, strict=True)
+        for seed in seeds
     ]
-    (table,) = build_comparison([*runs, finished_run(tmp_path, synthetic_config())]).tables
+
+
+def adapters(root, lr=2e-3, validation=0.7):  # type: ignore[no-untyped-def]
+    """LoRA of two seeds."""
+    return [finished_run(root, synthetic_config(lr=lr, seed=seed), validation=validation) for seed in (0, 1)]
+
+
+def test_the_baseline_is_chosen_on_validation_items_and_judged_on_test_items(tmp_path):
+    runs = full_rates(tmp_path, [(0.9, 0.5), (0.6, 0.8), (0.95, 0.6)])
+    (table,) = build_comparison([*runs, *adapters(tmp_path)]).tables
     assert table.baseline is not None
     assert table.baseline.settings == ("lr 0.0003",)
-    assert [row.label for row in table.rows] == ["LoRA r=8", *["full fine-tuning"] * 3]
+    assert table.baseline.quality is not None
+    assert table.baseline.quality.value == pytest.approx(0.6, abs=0.05)
+    assert [(line.row.label, line.part) for line in table.lines] == [
+        ("LoRA r=8", "chosen"),
+        ("full fine-tuning", "setting"),
+        ("full fine-tuning", "baseline"),
+        ("full fine-tuning", "setting"),
+    ]
+    assert [line.difference is None for line in table.lines] == [False, True, True, True]
+    rows = comparison_json(build_comparison([*runs, *adapters(tmp_path / "more")]))["tables"][0]["rows"]
+    assert [row["chosen_on"] for row in rows] == ["validation"] * 4
+    assert {row["judged_on"] for row in rows} == {"test"}
+    assert [row["choosing_score"] for row in rows] == pytest.approx([0.7, 0.5, 0.8, 0.6])
+    assert [row["num_settings"] for row in rows] == [1, 3, 3, 3]
+    assert table.notes[:2] == [
+        "Settings are chosen on validation items and judged on test items; the others have no verdict.",
+        "Not the same number of settings was tried: 3 for full fine-tuning; 1 for LoRA r=8.",
+    ]
+
+
+def test_old_records_are_chosen_and_judged_on_the_same_items_and_say_so(tmp_path):
+    runs = [*full_rates(tmp_path, [(0.5, None), (0.9, None), (0.6, None)]), *adapters(tmp_path, validation=None)]
+    (table,) = build_comparison(runs).tables
+    assert table.baseline is not None
+    assert table.baseline.settings == ("lr 0.0003",)
+    assert table.notes[0].startswith("No validation items on record: settings are chosen and judged on the same items")
+    assert comparison_json(build_comparison(runs))["tables"][0]["rows"][0]["chosen_on"] == "test"
+
+
+def test_a_best_rate_at_the_edge_of_its_space_decides_nothing(tmp_path):
+    runs = [*full_rates(tmp_path, [(0.5, 0.5), (0.6, 0.6), (0.9, 0.9)]), *adapters(tmp_path)]
+    (table,) = build_comparison(runs).tables
+    difference = table.lines[0].difference
+    assert difference is not None
+    assert difference.verdict == "best rate at the edge of its space: not decided"
+    assert any("full fine-tuning (lr 0.01, upper edge)" in note for note in table.notes)
+    # The study asked a wider space: then the rate is inside, and there is a verdict.
+    edges = {run.path.name: "inside" for run in runs}
+    difference = build_comparison(runs, edges=edges).tables[0].lines[0].difference
+    assert difference is not None
+    assert difference.verdict == "worse"
+    # And a rate near the end of an interval is at its edge, although a larger one was drawn.
+    edges = {run.path.name: "upper edge" for run in runs[:2]}
+    runs = [*full_rates(tmp_path / "other", [(0.9, 0.9)] * 3)[:2], *adapters(tmp_path / "other")]
+    difference = build_comparison(runs, edges=edges).tables[0].lines[0].difference
+    assert difference is not None
+    assert "edge of its space" in difference.verdict
+
+
+def test_seeds_that_did_not_finish_forbid_a_verdict(tmp_path):
+    config = synthetic_config(seed=2)
+    bad = start_run(tmp_path, config)
+    finish_run(bad, config, status="diverged")
+    runs = [*adapters(tmp_path), bad, *full_rates(tmp_path, [(0.7, 0.7), (0.8, 0.8), (0.7, 0.7)])]
+    difference = build_comparison(runs).tables[0].lines[0].difference
+    assert difference is not None
+    assert difference.verdict == "1 of 3 diverged: not decided"
 
 
 def test_several_processes_are_rows_of_their_own_and_their_memory_is_explained(tmp_path):
@@ -72,7 +163,7 @@ def test_without_a_full_run_there_is_no_ratio(tmp_path):
     (table,) = build_comparison([finished_run(tmp_path, synthetic_config())]).tables
     assert table.baseline is None
     assert table.cost_ratio(table.rows[0], "checkpoint_bytes") is None
-    assert table.rows[0].difference is None
+    assert table.lines[0].difference is None
 
 
 def test_runs_that_cannot_be_compared_are_two_tables_that_say_why(tmp_path):
@@ -105,8 +196,8 @@ def test_the_data_hold_everything_and_are_json(tmp_path):
     assert [row["is_baseline"] for row in rows] == [False] * 5 + [True]
     assert rows[3]["states"] == ["diverged"]
     assert rows[3]["quality"] is None
-    assert rows[0]["difference"]["verdict"] in ("worse", "inside the noise", "better")
-    assert 0 < rows[0]["difference"]["mcnemar_p"] <= 1
+    assert rows[0]["difference"]["verdict"] == "one seed: not decided"
+    assert rows[0]["difference"]["ci_low"] < rows[0]["difference"]["value"] < rows[0]["difference"]["ci_high"]
     ratio = rows[0]["checkpoint_bytes"] / rows[-1]["checkpoint_bytes"]
     assert rows[0]["checkpoint_bytes_ratio"] == pytest.approx(ratio)
     assert rows[-1]["runs"] == [str(runs[-1].path)]

@@ -1,15 +1,14 @@
-"""Oracles: predictions written by hand, and SciPy's binomial test."""
+"""Oracle: predictions written by hand."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from scipy import stats
 from support.synthetic_runs import start_run, synthetic_config
 
 from lora_bench.errors import RunDirError
-from lora_bench.report.items import paired_difference, read_items
+from lora_bench.report.items import answered, item_sums, item_weights, read_items
 from lora_bench.report.load import Record, load_records
 
 
@@ -35,41 +34,27 @@ def test_items_that_were_not_generated_for_are_left_out(tmp_path):
 
 
 def test_items_are_paired_by_name_whatever_their_order():
-    own = {"a": (1.0, 1.0), "b": (0.0, 1.0), "c": (1.0, 1.0)}
-    theirs = {"c": (0.0, 1.0), "b": (0.0, 1.0), "a": (1.0, 1.0)}
-    difference = paired_difference([own], [theirs])
-    assert difference is not None
-    assert difference.estimate.value == pytest.approx(1 / 3)
-    assert difference.num_items == 3
-    assert difference.mcnemar_p == 1.0
+    order = {"a": (1.0, 1.0), "b": (0.0, 2.0), "c": (1.0, 3.0)}
+    other = {"c": (5.0, 3.0), "b": (4.0, 2.0), "a": (3.0, 1.0)}
+    assert item_sums([order, other], order).tolist() == [[1.0, 0.0, 1.0], [3.0, 4.0, 5.0]]
+    assert item_weights(order).tolist() == [1.0, 2.0, 3.0]
 
 
-def test_mcnemar_is_taken_where_both_are_one_run_of_right_and_wrong():
-    own = {str(index): (float(index < 70), 1.0) for index in range(100)}
-    theirs = {str(index): (float(index < 55), 1.0) for index in range(100)}
-    difference = paired_difference([own], [theirs])
-    assert difference is not None
-    assert difference.mcnemar_p == pytest.approx(stats.binomtest(15, 15).pvalue)
-    assert difference.verdict(higher_is_better=True) == "better"
-    assert difference.verdict(higher_is_better=False) == "worse"
-    several = paired_difference([own, own], [theirs])
-    assert several is not None
-    assert several.mcnemar_p is None
+@pytest.mark.parametrize(
+    ("runs", "same"),
+    [
+        ([], False),
+        ([{"a": (1.0, 1.0), "b": (0.0, 1.0)}, {"b": (1.0, 1.0), "a": (1.0, 1.0)}], True),
+        ([{"a": (1.0, 1.0)}], False),
+        ([{"a": (1.0, 1.0), "b": (0.0, 1.0)}, {"a": (1.0, 1.0), "x": (1.0, 1.0)}], False),
+    ],
+)
+def test_other_items_are_not_paired(runs, same):
+    assert answered(runs, {"a": (1.0, 1.0), "b": (0.0, 1.0)}) is same
 
 
-def test_a_loss_that_falls_is_better():
-    own = {str(index): (1.0 + index % 3, 1.0) for index in range(60)}
-    theirs = {str(index): (2.0 + index % 3, 1.0) for index in range(60)}
-    difference = paired_difference([own], [theirs])
-    assert difference is not None
-    assert difference.estimate.value == pytest.approx(-1)
-    assert difference.verdict(higher_is_better=False) == "better"
-
-
-@pytest.mark.parametrize("theirs", [{}, {"a": (1.0, 1.0)}, {"a": (1.0, 1.0), "x": (1.0, 1.0)}])
-def test_other_items_are_not_paired(theirs):
-    own = {"a": (1.0, 1.0), "b": (0.0, 1.0)}
-    assert paired_difference([own], [theirs]) is None
+def test_one_item_is_not_paired():
+    assert not answered([{"a": (1.0, 1.0)}], {"a": (1.0, 1.0)})
 
 
 def test_predictions_that_cannot_be_read_are_named(tmp_path):

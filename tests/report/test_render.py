@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
-from support.synthetic_runs import append_lines, finish_run, finished_run, rank_grid, start_run, synthetic_config
+from support.synthetic_runs import (
+    append_lines,
+    finish_run,
+    finished_run,
+    rank_grid,
+    replaced,
+    start_run,
+    synthetic_config,
+)
 
 from lora_bench.report import build_comparison, comparison_markdown, render_comparison
 
@@ -20,23 +29,66 @@ def drawn(runs, *, width: int, is_terminal: bool = True) -> str:  # type: ignore
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_every_number_is_whole_at_every_width(tmp_path, width):
-    text = drawn(rank_grid(tmp_path), width=width)
+    text = drawn(rank_grid(tmp_path, seeds=(0, 1, 2)), width=width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
     for word in ("LoRA r=1", "LoRA r=64", "full fine-tuning", "28,803", "22.7 M", "113 KiB", "150 ms", "0.76×", "1×"):
         assert word in text, word
     assert text.index("LoRA r=8") < text.index("LoRA r=64") < text.index("full fine-tuning")
-    assert "0.690 [0.626, 0.754]" in text
+    assert "0.680 [0.637, 0.723]" in text
     assert "noise" in text
+    text = drawn(rank_grid(tmp_path / "one"), width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "0.690 [0.626, 0.754]" in text
+    assert "not decided" in text
 
 
 def test_a_wide_terminal_shows_the_difference_and_a_narrow_one_its_verdict(tmp_path):
-    runs = rank_grid(tmp_path)
-    assert "−0.090 [−0.140, −0.045]" in drawn(runs, width=120)
-    narrow = drawn(runs, width=80)
-    assert "−0.090" not in narrow
+    runs = rank_grid(tmp_path, seeds=(0, 1, 2))
+    wide, narrow = drawn(runs, width=120), drawn(runs, width=80)
+    assert "−0.100 [−0.138, −0.062]" in wide
+    assert "−0.100" not in narrow
+    for text in (wide, narrow):
+        assert "worse" in text
     assert "in noise" in narrow
-    assert "worse" in narrow
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_why_nothing_is_decided_is_said(tmp_path, width):
+    runs = rank_grid(tmp_path)
+    text = drawn(runs, width=width)
+    assert ("one seed: not decided" in text) == (width == 120)
+    assert "not decided" in text
+    assert "seed=0,1,2 gives three." in " ".join(text.split())
+    assert "one seed: not decided |" in comparison_markdown(build_comparison(runs))
+
+
+def test_a_margin_gives_a_word_for_equal(tmp_path):
+    runs = rank_grid(tmp_path, seeds=(0, 1, 2))
+    file = io.StringIO()
+    render_comparison(runs, console=Console(file=file, width=120, force_terminal=True), margin=0.08)
+    text = " ".join(file.getvalue().split())
+    assert "equal within 0.08" in text
+    assert "the 90 % interval lies inside ±0.08, the margin that was given." in text
+    assert "equal within" not in drawn(runs, width=120)
+
+
+def test_a_setting_that_was_not_chosen_has_no_verdict(tmp_path):
+    runs = rank_grid(tmp_path)
+    other = finished_run(tmp_path, synthetic_config(method="full", lr=1e-4), validation=0.1)
+    assert "a setting, not chosen" in drawn([*runs, other], width=120)
+    assert "not chosen" in drawn([*runs, other], width=80)
+    assert "| a setting, not chosen |" in comparison_markdown(build_comparison([*runs, other]))
+
+
+def test_digests_that_keep_tables_apart_are_cut_where_they_differ(tmp_path):
+    runs = [finished_run(tmp_path, synthetic_config(seed=seed)) for seed in (0, 1)]
+    digests = ["sha256:" + "1" * 20 + end * 44 for end in "ab"]
+    for run, digest in zip(runs, digests, strict=True):
+        result = run.read_result()
+        assert result is not None
+        replaced(run, provenance=dataclasses.replace(result.provenance, weights_digest=digest))
+    assert f"weights: {'1' * 20}a | {'1' * 20}b" in drawn(runs, width=120)
 
 
 def test_a_run_that_diverged_is_a_row_with_its_error_below(tmp_path):

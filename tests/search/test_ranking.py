@@ -13,8 +13,14 @@ from lora_bench.search.overview import read_overview
 from lora_bench.search.ranking import rank_methods
 from lora_bench.search.studydir import StudyDir, TrialLine
 
-QUESTION = {"arms": {}, "seeds": [0, 1], "objectives": ["maximize eval/accuracy"], "constraints": [], "sampler": "grid"}
-# LoRA is best at the middle of three rates, full fine-tuning at the highest of two; a third diverged.
+QUESTION = {
+    "arms": {"own": {"base": [], "space": {"method": "lora, full", "+training.lr_scale": "0.1, 0.3, 1, 2, 4"}}},
+    "seeds": [0, 1],
+    "objectives": ["maximize eval/accuracy"],
+    "constraints": [],
+    "sampler": "grid",
+}
+# Method, rate, accuracy on validation items; on test items the order of the rates is the other way round.
 ASKED = [
     ("lora", 1e-3, 0.70),
     ("lora", 2e-3, 0.75),
@@ -29,7 +35,8 @@ def ask(directory: StudyDir, method: str, scale: float, lr: float, accuracy: flo
     root, names = directory.path.parents[1], []
     for seed in (0, 1):
         config = synthetic_config(method=method, lr=lr, seed=seed, **fields)
-        run = finished_run(root, config, accuracy=accuracy) if accuracy is not None else start_run(root, config)
+        scores = {"accuracy": 1.4 - accuracy, "validation": accuracy} if accuracy is not None else {}
+        run = finished_run(root, config, **scores) if scores else start_run(root, config)
         names.append(run.path.name)
     point = {"method": method, "training.lr_scale": str(scale)}
     directory.append_trial(TrialLine("own", len(directory.read_trials()), point, [], names))
@@ -46,20 +53,40 @@ def study(tmp_path):
     return directory
 
 
-def test_each_method_at_its_best_rate(study):
+def test_each_method_at_the_rate_that_validation_items_chose(study):
     (ranking,) = rank_methods(read_overview(study))
-    found = [(one.row.records[0].config["training"]["lr"], one.edge, one.num_settings) for one in _contenders(ranking)]
-    assert found == [(2e-3, "inside", 3), (3e-4, "upper edge", 2)]
+    assert _found(ranking) == [("full", 3e-4, "inside", 2), ("lora", 2e-3, "inside", 3)]
     assert [place.rank for place in ranking.places] == [1, 1]
+    assert {place.candidate.chosen_on for place in ranking.places} == {"validation"}
     assert ranking.remarks == ()
 
 
-def test_a_rate_that_did_not_finish_belongs_to_the_grid_and_is_no_candidate(study):
-    ask(study, "full", 9, 9e-4, None)
+def test_edges_are_those_of_the_space_and_not_of_what_was_drawn(study):
+    """Full fine-tuning is best at the largest of its rates that finished, in a grid that goes on to 4."""
+    asked = study.read_question()
+    narrow = {**QUESTION, "arms": {"own": {"base": [], "space": {"+training.lr_scale": "0.1, 0.3"}}}}
+    study.question.write_text(yaml.safe_dump({**asked, "question": narrow}))
     (ranking,) = rank_methods(read_overview(study))
-    full = _contenders(ranking)[1]
-    assert (full.row.records[0].config["training"]["lr"], full.edge, full.num_settings) == (3e-4, "inside", 2)
+    assert ("full", 3e-4, "upper edge", 2) in _found(ranking)
+    drawn = {**QUESTION, "arms": {"own": {"base": [], "space": {"training.lr_scale": "tag(log,interval(0.01,0.32))"}}}}
+    study.question.write_text(yaml.safe_dump({**asked, "question": drawn}))
+    (ranking,) = rank_methods(read_overview(study))
+    assert ("full", 3e-4, "upper edge", 2) in _found(ranking)
+
+
+def test_a_trial_that_did_not_finish_is_no_candidate(study):
+    ask(study, "full", 1, 9e-4, None)
+    (ranking,) = rank_methods(read_overview(study))
+    assert ("full", 3e-4, "inside", 2) in _found(ranking)
     assert ranking.remarks == ("Not final: 1 of 6 trials have not ended.",)
+
+
+def test_the_margin_of_the_study_gives_a_word_for_equal(study):
+    asked = study.read_question()
+    study.question.write_text(yaml.safe_dump({**asked, "question": {**QUESTION, "margin": 0.5}}))
+    (ranking,) = rank_methods(read_overview(study))
+    assert ranking.places[1].difference is not None
+    assert ranking.places[1].difference.verdict == "equal within 0.5"
 
 
 def test_a_method_without_a_finished_setting_is_named(study):
@@ -73,8 +100,8 @@ def test_what_cannot_be_compared_is_ranked_apart_and_a_single_method_not_at_all(
     for method, lr, accuracy in ASKED:
         ask(study, method, lr / 1e-3, lr, 1 - accuracy, max_length=128)
     long, short = sorted(rank_methods(read_overview(study)), key=lambda one: -int(one.fields["task.max_length"]))
-    assert [one.row.records[0].config["training"]["lr"] for one in _contenders(long)] == [1e-4, 4e-3]
-    assert [one.row.records[0].config["training"]["lr"] for one in _contenders(short)] == [2e-3, 3e-4]
+    assert sorted(lr for _, lr, _, _ in _found(long)) == [1e-4, 4e-3]
+    assert sorted(lr for _, lr, _, _ in _found(short)) == [3e-4, 2e-3]
     study.record_trials([line for line in study.read_trials() if line.point["method"] == "lora"])
     assert rank_methods(read_overview(study)) == []
 
@@ -83,15 +110,18 @@ def test_the_command_shows_it_as_text_and_as_data(study, tmp_path, capsys):
     assert cli.main(["study", "methods", "--root", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "methods by accuracy, each at its best setting" in text
-    assert "| 1 | full fine-tuning | best of 2 | 0.0003 | upper edge | " in text
+    assert "| 1 | full fine-tuning | best of 2 | 0.0003 | inside | " in text
     assert "best of each method" not in text
     assert cli.main(["study", "methods", "--root", str(tmp_path), "--json"]) == 0
     (ranking,) = json.loads(capsys.readouterr().out)["rankings"]
-    assert [(place["method"], place["lr_edge"]) for place in ranking["places"]] == [
-        ("lora", "inside"),
-        ("full", "upper edge"),
+    assert [(place["method"], place["lr_edge"], place["chosen_on"]) for place in ranking["places"]] == [
+        ("full", "inside", "validation"),
+        ("lora", "inside", "validation"),
     ]
 
 
-def _contenders(ranking):  # type: ignore[no-untyped-def]
-    return [place.contender for place in ranking.places]
+def _found(ranking):  # type: ignore[no-untyped-def]
+    return [
+        (place.row.method, place.row.rate, place.candidate.edge, len(place.candidate.settings))
+        for place in ranking.places
+    ]

@@ -44,6 +44,47 @@ def test_placements_are_compared_at_equal_budgets():
     assert max(budgets.values()) <= 1.01 * min(budgets.values())
 
 
+def test_batches_of_every_size_see_as_many_items_on_both_sides():
+    for arm in build_question(["+sweeps=batch_size"]).arms:
+        seen = [compose_run(arm.words_at(point)).training for point in arm.space.points()]
+        assert {(one.batch_size, one.max_steps) for one in seen} == {(8, 1200), (32, 300), (128, 75)}
+        # Full fine-tuning gets as many rates.
+        assert len(seen) == 15
+        assert len({(one.batch_size, one.lr) for one in seen}) == 15
+    # Who says how many steps there are has them at every size.
+    (own, baseline) = build_question(["+sweeps=batch_size", "training.max_steps=5"]).arms
+    assert {compose_run(own.words_at(point)).training.max_steps for point in own.space.points()} == {5}
+    assert {compose_run(baseline.words_at(point)).training.max_steps for point in baseline.space.points()} == {5}
+
+
+def test_items_that_make_no_whole_batches_are_refused():
+    (own, _) = build_question(["+sweeps=batch_size"]).arms
+    with pytest.raises(ConfigError, match=r"9,601 is no whole number of batches of 8; give 9,600"):
+        replace(own, equal_items=9601).words_at(next(own.space.points()))
+
+
+@pytest.mark.parametrize("given", ["many", 0, -5, 1.5, True])
+def test_a_number_of_items_is_a_whole_number(given, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"question: Why?\nspace: {{lora.r: [1]}}\nequal_items: {given}\n")
+    with pytest.raises(ConfigError, match=r"equal_items: .* is no number of items; 9600 are 300 batches of 32"):
+        read_study_file("mine", folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["rank", "data_size", "batch_size", "placement", "lr_ratio", "alpha"])
+def test_both_sides_have_as_many_rates(name):
+    """Of each candidate: what differs in the rate alone."""
+    (own, baseline) = build_question([f"+sweeps={name}"]).arms
+    numbers = set()
+    for arm in (own, baseline):
+        rates = {}
+        for point in arm.space.points():
+            rest = {key: value for key, value in point.items() if "training.lr" not in key}
+            rates.setdefault(str(rest), set()).add(compose_run(arm.words_at(point)).training.lr)
+        numbers |= {len(found) for found in rates.values()}
+    assert len(numbers) == 1
+    assert numbers.pop() >= 3
+
+
 def test_a_budget_that_no_rank_comes_near_to_is_refused():
     (own, _) = build_question(["+sweeps=placement", "model=minilm"]).arms
     coarse = replace(own, equal_parameters=EqualParameters("all", 1))

@@ -70,8 +70,12 @@ def finish_run(
     accuracy: float = 0.7,
     hardware: str = "test machine, 2 cores",
     num_items: int = 200,
+    validation: float | None = None,
 ) -> RunResult:
-    """Adds predictions, weights and a result whose accuracy is about the one asked for."""
+    """Adds predictions, weights and a result whose accuracy is about the one asked for.
+
+    With `validation`, that is its accuracy on validation items; None is a record from before there were any.
+    """
     rng = random.Random(f"items-{config.seed}-{config.method.name}-{config.lora.r if config.lora else 0}")
     correct = [index / num_items < accuracy for index in range(num_items)]
     for index in rng.sample(range(num_items), num_items // 20):
@@ -83,6 +87,9 @@ def finish_run(
         write_text(run.weights / "adapter_config.json", json.dumps({"r": config.lora.r if config.lora else None}))
         (run.weights / "adapter_model.safetensors").write_bytes(b"\0" * 4096)
     result = _result(config, run, status=status, value=sum(correct) / num_items, hardware=hardware, num_items=num_items)
+    if validation is not None and status == "finished":
+        scores = [Score("accuracy", validation, validation - 0.05, validation + 0.05, num_items, True)]
+        result = dataclasses.replace(result, validation=scores)
     run.write_result(result)
     _write_status(run, status, step=result.steps)
     return result
@@ -96,13 +103,21 @@ def finished_run(root: Path, config: schema.RunConfig, *, name: str | None = Non
     return run
 
 
-def rank_grid(root: Path, *, study: str | None = None) -> list[RunDir]:
-    """LoRA at ranks 1, 4, 8 and 64 beside full fine-tuning, as `make demo` leaves them."""
-    members = [
-        finished_run(root, synthetic_config(r=r, study=study), accuracy=accuracy)
-        for r, accuracy in ((1, 0.66), (4, 0.70), (8, 0.71), (64, 0.715))
+def rank_grid(root: Path, *, study: str | None = None, seeds: tuple[int, ...] = (0,)) -> list[RunDir]:
+    """LoRA at ranks 1, 4, 8 and 64 beside full fine-tuning, as `make demo` leaves them with these seeds."""
+    return [
+        finished_run(
+            root, synthetic_config(method=method, r=r, lr=lr, seed=seed, study=study), accuracy=accuracy, validation=0.7
+        )
+        for method, r, lr, accuracy in (
+            ("lora", 1, 2e-3, 0.66),
+            ("lora", 4, 2e-3, 0.70),
+            ("lora", 8, 2e-3, 0.71),
+            ("lora", 64, 2e-3, 0.715),
+            ("full", 8, 3e-4, 0.72),
+        )
+        for seed in seeds
     ]
-    return [*members, finished_run(root, synthetic_config(method="full", lr=3e-4, study=study), accuracy=0.72)]
 
 
 def _write_status(run: RunDir, status: str, *, step: int) -> None:
