@@ -15,7 +15,7 @@ from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.measure import flops, memory
 from lora_bench.measure.memory import num_values
 from lora_bench.methods import Method, Placed, build_method
-from lora_bench.models import decoder_start, max_tokens, read_architecture
+from lora_bench.models import decoder_start, max_tokens, read_architecture, reads_segments
 from lora_bench.models.budget import budget_note
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
@@ -89,9 +89,14 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
             *data.notes,
             *budget_note(config, read_architecture(config.model)),
             *method.notes,
-            *filter(None, (train.cut_note("training"), validation.cut_note("validation"), test.cut_note("test"))),
+            *_split_notes({"training": train, "validation": validation, "test": test}),
         ],
     )
+
+
+def _split_notes(splits: dict[str, EncodedSplit]) -> Iterator[str]:
+    for name, split in splits.items():
+        yield from filter(None, (split.cut_note(name), split.unknown_note(name)))
 
 
 def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
@@ -136,6 +141,7 @@ def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[Encoded
             max_length=longest,
             cache=cache_folder(config),
             start_id=decoder_start(architecture),
+            reads_segments=reads_segments(architecture),
         )
         for examples in (data.train, data.validation, data.test)
     )
