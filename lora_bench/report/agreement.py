@@ -19,12 +19,6 @@ FIXED_KEYS = (
 )
 """Of the configuration, with every key of the task. Seeds are averaged over; all else is what is compared."""
 
-WHERE_KEYS = (
-    *("train", "validation", "eval", "content_digest", "header", "separator"),
-    *("text", "text_pair", "label", "prompt", "input", "response", "messages"),
-)
-"""Of a task of files: where its data lie and how they are spelt. What they are is the digest of what was read."""
-
 UNKNOWN = ""
 """Of a run that ended before it was known; agrees with anything."""
 
@@ -34,10 +28,9 @@ Fields = dict[str, str]
 def fixed_fields(record: Record) -> Fields:
     """What a run must share with the others of its table, by the name that a reader knows it by."""
     config = flat(record.config)
-    result = record.result
-    where = {f"task.{key}" for key in WHERE_KEYS} if result is not None and result.provenance.data_digest else set()
-    keys = [*FIXED_KEYS, *(key for key in config if key.startswith("task.") and key not in where)]
+    keys = [*FIXED_KEYS, *(key for key in config if key.startswith("task."))]
     fields = {key: _text(config.get(key)) for key in keys}
+    result = record.result
     if result is None:
         return fields
     origin, score = result.provenance, result.score(result.headline)

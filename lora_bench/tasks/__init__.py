@@ -12,7 +12,7 @@ from lora_bench.tasks import arithmetic, bbc_headline, bbc_topic, files, tweet_s
 from lora_bench.tasks.base import Example, TaskData, TaskError
 from lora_bench.tasks.notes import data_notes
 
-__all__ = ["TASKS", "Example", "TaskData", "TaskError", "check_task", "load_task"]
+__all__ = ["TASKS", "Example", "TaskData", "TaskError", "check_task", "data_notes", "load_task"]
 
 TASKS: dict[str, Callable[[Any], TaskData]] = {
     "arithmetic": arithmetic.load,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lora_bench.tasks.tables import Table
 
 from lora_bench.config.schema import FilesConfig
 from lora_bench.tasks.base import TaskError
 from lora_bench.tasks.columns import check_fields, choose_columns, find_columns, has_header
-from lora_bench.tasks.tables import Table
 
 
 def table(*rows, columns=None):

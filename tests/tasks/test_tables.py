@@ -9,9 +9,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lora_bench.tasks.tables import name_lines, read_table
 
 from lora_bench.tasks.base import TaskError
-from lora_bench.tasks.tables import name_lines, read_table
 
 
 @pytest.fixture
