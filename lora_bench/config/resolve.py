@@ -50,6 +50,9 @@ def resolve(composed: DictConfig) -> RunConfig:
         key = getattr(err, "full_key", None) or "configuration"
         raise ConfigError([Fault(str(key), str(err).splitlines()[0])]) from err
     assert isinstance(config, RunConfig), "conf/config.yaml names base_run first"
+    if isinstance(config.task, FilesConfig):
+        # First, because the files decide about the kind of the task.
+        settle_files(config.task)
     if config.placement is not None:
         config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
@@ -68,8 +71,6 @@ def resolve(composed: DictConfig) -> RunConfig:
         # The order of roles and a role named twice change nothing.
         config.placement.roles = sorted(set(config.placement.roles), key=_role_order)
         config.placement.name = _placement_name(config.placement)
-    if isinstance(config.task, FilesConfig):
-        settle_files(config.task)
     if config.model.source is Source.folder and config.model.folder:
         config.model.folder_digest = folder_digest(config.model.folder, cache=Path(config.paths.cache).expanduser())
     if faults:

@@ -99,7 +99,7 @@ def _first(data: bytes, path: Path, separator: str | None) -> tuple[str, ...]:
 
 def _form(data: bytes, path: Path) -> str:
     """`csv`, `tsv`, `json`, `columnar`, or `text` where neither content nor ending decides."""
-    if data.startswith(_COLUMNAR):
+    if any(data.startswith(magic) and data.endswith(magic) for magic in _COLUMNAR):
         return "columnar"
     endings = [ending.lower() for ending in path.suffixes]
     while endings and endings[-1] in COMPRESSED:

@@ -165,12 +165,16 @@ def _siblings(path: Path) -> list[str]:
 def _unreadable(path: Path, err: OSError) -> str:
     if isinstance(err, PermissionError):
         reached = path.parent
-        while reached != reached.parent and not os.access(reached.parent, os.X_OK):
+        while reached != reached.parent and not _may_enter(reached.parent):
             reached = reached.parent
-        what = path if os.access(path.parent, os.X_OK) else reached
+        what = path if _may_enter(path.parent) else reached
         way = f"let this user {'read it' if what == path else 'enter that folder'}, or give a copy"
         return f"{path} cannot be read (Permission denied at {what}); {way}"
     return f"{path} cannot be read ({os.strerror(err.errno) if err.errno else err}); check it"
+
+
+def _may_enter(folder: Path) -> bool:
+    return os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _iconv(encoding: str, path: Path) -> str:
