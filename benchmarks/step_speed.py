@@ -139,7 +139,8 @@ def train_with_loop(
     with tempfile.TemporaryDirectory() as folder:
         job = TrainingJob(
             net=net, method=method, training=config.training, kind=TaskKind.classification, split=texts.train,
-            pad_id=texts.pad_id, seed=config.seed, config_digest="", checkpoints=Path(folder), evaluate=dict,
+            pad_id=texts.pad_id, seed=config.seed, config_digest="", data_digest="",
+            checkpoints=Path(folder), evaluate=dict,
             observer=NullObserver(), stop_requested=stop_requested,
         )  # fmt: skip
         loop = Loop(job, SingleBackend())

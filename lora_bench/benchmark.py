@@ -223,6 +223,7 @@ class _Run:
             pad_id=prepared.tokenizer.pad_token_id,
             seed=self.config.seed,
             config_digest=config_digest(self.config),
+            data_digest=prepared.data.digest,
             checkpoints=self.run_dir.checkpoints,
             head_modules=prepared.placed.head_modules,
             earlier=_earlier_run(self.config),

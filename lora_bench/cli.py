@@ -91,6 +91,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         ("dashboard", show_dashboard, "bring the MLflow store up to date and serve its page on this machine"),
         ("sync", sync_store, "bring the MLflow store up to date with the run directories"),
         ("doctor", show_doctor, "find out what this machine can do"),
+        ("data", show_data, "read a file of texts as a run would: columns, classes, repeats, conflicts, lengths"),
         *study_commands.COMMANDS,
         *artifact_commands.COMMANDS,
     ):
@@ -118,6 +119,13 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         help="what Slurm offers, or with executor=ray Ray, and whether it would run what is asked for",
     )
     commands["doctor"].add_argument("words", nargs="*", help="with --cluster: executor.partition=gpu and so on")
+    commands["data"].add_argument("file", metavar="FILE", help="CSV, TSV, JSON, JSON lines, parquet; also compressed")
+    commands["data"].add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="task.label=COLUMN, task.eval=FILE; model=NAME adds its tokenizer's part",
+    )
     for name in ("dashboard", "sync"):
         commands[name].add_argument(
             "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow store; default: SQLite in the root"
@@ -139,6 +147,20 @@ def show_runs(arguments: argparse.Namespace) -> int:
     else:
         _print_runs(entries)
     return EXIT_FAILED if problems else EXIT_DONE
+
+
+def show_data(arguments: argparse.Namespace) -> int:
+    """`lora-bench data FILE`."""
+    from rich.console import Console
+
+    from lora_bench.datasheet import describe_file, render_description
+
+    found = describe_file(arguments.file, arguments.words, console=Console(stderr=True))
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(render_description(found))
+    return EXIT_DONE
 
 
 def show_report(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,14 @@ change the manifest as well.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import re
 from pathlib import Path
+
+from lora_bench.rundir import write_json
 
 MANIFEST_FILE = "manifest.json"
 _COVERED = (".json", ".safetensors")
@@ -47,6 +52,27 @@ def sha256(path: Path) -> str:
     """Of a file's bytes, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: Path, *, cache: Path | None) -> str:
+    """Return the SHA-256 of a file, in hex, remembered in `cache` for as long as its size and time stay the same."""
+    real = path.resolve()
+    if real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name):
+        return real.name  # The hub's cache names large files by their SHA-256 and checks it on download.
+    state = real.stat()
+    known = {"path": str(real), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    memo = cache and cache / "digests" / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.json"
+    if memo:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            entry = json.loads(memo.read_text(encoding="utf-8"))
+            if {key: entry.get(key) for key in known} == known:
+                return str(entry["sha256"])
+    digest = sha256(real)
+    if memo:
+        # A folder that cannot be written only costs the time of hashing again.
+        with contextlib.suppress(OSError, ValueError):
+            write_json(memo, {**known, "sha256": digest})
+    return digest
 
 
 def _covered_files(folder: Path) -> list[str]:

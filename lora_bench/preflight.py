@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lora_bench.config.identity import without_places
 from lora_bench.config.overrides import check_overrides, compose_config, first_value, key_of
 from lora_bench.config.processes import GroupConfig
 from lora_bench.config.resolve import resolve, to_plain
@@ -113,7 +114,7 @@ def _earlier_faults(config: RunConfig) -> Iterator[Fault]:
     if not directory.config.is_file():
         yield Fault(key, f"{given} is no run directory; give the folder that `run.py` named when that run was started")
         return
-    theirs, own = directory.read_config(), to_plain(config)
+    theirs, own = without_places(directory.read_config()), without_places(to_plain(config))
     kept = [name for name in {**theirs, **own} if name not in (*INFRASTRUCTURE, "processes")]
     differing = sorted(name for name in kept if theirs.get(name) != own.get(name))
     if differing:

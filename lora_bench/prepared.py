@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.measure import flops, memory
 from lora_bench.measure.memory import num_values
 from lora_bench.methods import Method, Placed, build_method
-from lora_bench.models import decoder_start, max_tokens, read_architecture
+from lora_bench.models import decoder_start, max_tokens, read_architecture, reads_segments
 from lora_bench.models.budget import budget_note
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
@@ -89,9 +89,23 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
             *data.notes,
             *budget_note(config, read_architecture(config.model)),
             *method.notes,
-            *filter(None, (train.cut_note("training"), validation.cut_note("validation"), test.cut_note("test"))),
+            *split_notes({"train": train, "validation": validation, "test": test}),
         ],
     )
+
+
+def split_notes(splits: Mapping[str, EncodedSplit]) -> Iterator[str]:
+    """Yield what a reader must know of the texts as tokens: what was cut, and what the tokenizer does not know."""
+    for name, split in splits.items():
+        yield from filter(None, (split.cut_note(name), split.unknown_note(name)))
+
+
+def longest_item(config: RunConfig) -> int:
+    """Return the tokens of an item at most: `task.max_length`, or what the model has positions for beside the method's
+    own."""
+    longest = config.task.max_length
+    positions = max_tokens(read_architecture(config.model))
+    return longest if positions is None else min(longest, positions - config.method.num_added_tokens)
 
 
 def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
@@ -125,17 +139,16 @@ def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
 
 def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[EncodedSplit, EncodedSplit, EncodedSplit]:
     """Return training, validation and test, each text as long as the model has positions for."""
-    architecture, longest = read_architecture(config.model), config.task.max_length
-    if (positions := max_tokens(architecture)) is not None:
-        longest = min(longest, positions - config.method.num_added_tokens)
+    architecture = read_architecture(config.model)
     train, validation, test = (
         encode(
             examples,
             tokenizer,
             kind=data.kind,
-            max_length=longest,
+            max_length=longest_item(config),
             cache=cache_folder(config),
             start_id=decoder_start(architecture),
+            reads_segments=reads_segments(architecture),
         )
         for examples in (data.train, data.validation, data.test)
     )

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from lora_bench import rundir
 from lora_bench.benchmark import run_benchmark
 from lora_bench.config.resolve import to_yaml
-from lora_bench.errors import RunInterrupted
+from lora_bench.errors import CheckpointError, RunInterrupted
 from lora_bench.evaluation import Evaluation
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import root_folder
@@ -204,6 +204,20 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_result_says_so(tiny, tmp_pa
     result, _ = run(config)
     assert any("cannot be read" in note for note in result.notes)
     assert same(weights(straight), weights(run_dir))
+
+
+def test_a_resume_on_other_data_is_refused(tiny, tmp_path):
+    rows = [f"text {number},{('neg', 'pos')[number % 2]}" for number in range(160)]
+    file = tmp_path / "data.csv"
+    file.write_text("\n".join(["text,label", *rows]))
+    config, observer = tiny("task=files", f"task.train={file}", f"task.eval={file}"), StopAt(4)
+    # As a record of an earlier version: the file is then found to have changed by the items themselves.
+    config.task.content_digest = None
+    with pytest.raises(RunInterrupted):
+        run(config, observer=observer, stop_requested=lambda: observer.seen >= 4)
+    file.write_text("\n".join(["text,label", *(f"another {row}" for row in rows)]))
+    with pytest.raises(CheckpointError, match=r"was trained on data .*, and the task now gives .*: other texts"):
+        run(config)
 
 
 def test_a_loss_that_is_not_finite_ends_as_diverged(tiny):

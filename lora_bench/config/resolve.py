@@ -19,6 +19,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_bench.config.identity import folder_digest, settle_files, without_places
 from lora_bench.config.methods import LoraInit, MethodConfig
 from lora_bench.config.placement import PlacementConfig, is_recorded
 from lora_bench.config.processes import HOW_ONLY, GroupConfig
@@ -49,6 +50,9 @@ def resolve(composed: DictConfig) -> RunConfig:
         key = getattr(err, "full_key", None) or "configuration"
         raise ConfigError([Fault(str(key), str(err).splitlines()[0])]) from err
     assert isinstance(config, RunConfig), "conf/config.yaml names base_run first"
+    if isinstance(config.task, FilesConfig):
+        # First, because the files decide about the kind of the task.
+        settle_files(config.task)
     if config.placement is not None:
         config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
@@ -67,10 +71,8 @@ def resolve(composed: DictConfig) -> RunConfig:
         # The order of roles and a role named twice change nothing.
         config.placement.roles = sorted(set(config.placement.roles), key=_role_order)
         config.placement.name = _placement_name(config.placement)
-    if isinstance(config.task, FilesConfig):
-        config.task.content_digest = _content_digest(config.task)
     if config.model.source is Source.folder and config.model.folder:
-        config.model.folder_digest = _folder_digest(Path(config.model.folder).expanduser())
+        config.model.folder_digest = folder_digest(config.model.folder, cache=Path(config.paths.cache).expanduser())
     if faults:
         raise ConfigError(faults, unfinished=config)
     return config
@@ -83,7 +85,7 @@ def config_digest(config: RunConfig) -> str:
 
 def plain_digest(plain: dict[str, Any]) -> str:
     """`config_digest` of what a run directory's `config.yaml` holds."""
-    data = {key: value for key, value in plain.items() if key not in INFRASTRUCTURE}
+    data = without_places({key: value for key, value in plain.items() if key not in INFRASTRUCTURE})
     if (processes := data.get("processes")) is not None:
         data["processes"] = {key: value for key, value in processes.items() if key not in HOW_ONLY}
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
@@ -251,23 +253,3 @@ def _named_placements() -> dict[tuple[str, ...], str]:
     """Roles -> the first of the names in `conf/placement/` that has them; read once, since every run asks."""
     files = sorted((CONF_DIR / "placement").glob("*.yaml"), reverse=True)
     return {tuple(yaml.safe_load(file.read_text(encoding="utf-8"))["roles"]): file.stem for file in files}
-
-
-def _folder_digest(folder: Path) -> str | None:
-    """Of the names, sizes and times of a model folder's files, so that changed weights are another run."""
-    if not folder.is_dir():
-        return None
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    listed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-
-
-def _content_digest(task: FilesConfig) -> str | None:
-    """Of the two files, so that an edited file is another run; None while one cannot be read (preflight says why)."""
-    digest = hashlib.sha256()
-    for name in (task.train, task.eval):
-        try:
-            digest.update(hashlib.sha256(Path(name or "").expanduser().read_bytes()).digest())
-        except OSError:
-            return None
-    return digest.hexdigest()

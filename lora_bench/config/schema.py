@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from lora_bench.config.columns import CLASSIFICATION_FIELDS, GENERATION_FIELDS
 from lora_bench.config.executor import ExecutorConfig
 from lora_bench.config.methods import AlphaConvention, Bias, LoraInit, MethodConfig
 from lora_bench.config.placement import ADDED_LATER, PlacementConfig
@@ -195,32 +196,65 @@ class ArithmeticConfig(GenerationTaskConfig):
 
 @dataclass(kw_only=True)
 class FilesConfig(GenerationTaskConfig):
-    """A user's own CSV, TSV or JSON lines, as classification or as prompt and response."""
+    """A user's own files (CSV, TSV, JSON, parquet, ...), as classification of texts or of pairs, or as answers.
+
+    A null column is found by its usual names (`config/columns.py`); what was found is told, and stands in the record.
+    """
 
     name: str = "files"
     train: str | None = None
-    """File with training items: .csv, .tsv or .jsonl."""
+    """File with training items."""
+    validation: str | None = field(default=None, metadata=ADDED_LATER)
+    """File with the items that settings are chosen by, same columns; null takes a seeded part of `train`: one item in
+    ten, at least one for each class."""
     eval: str | None = None
-    """File with evaluation items, same columns."""
+    """File with test items, same columns."""
     text: str | None = None
-    """Column with the text; null looks for `text` or `sentence`, or takes the first of two columns."""
+    """Column with the text; of two columns the first."""
+    text_pair: str | None = field(default=None, metadata=ADDED_LATER)
+    """Column with a second text, where the class is about both; set `text` as well."""
     label: str | None = None
-    """Column with the class; null looks for `label`, or takes the last of two columns."""
+    """Column with the class; of two columns the last."""
     prompt: str | None = None
-    """Column with the prompt; set with `response` it makes the task a generation task."""
+    """Column with the prompt; with it the task is a generation task."""
+    input: str | None = field(default=None, metadata=ADDED_LATER)
+    """Column with what the prompt is about; it follows the prompt on a line of its own where it is not empty."""
     response: str | None = None
     """Column with the response."""
+    messages: str | None = field(default=None, metadata=ADDED_LATER)
+    """Column with conversations, lists of `role` and `content`; the last answer of the assistant is the response."""
     header: bool | None = None
     """Whether the first line names the columns; null finds out."""
+    separator: str | None = field(default=None, metadata=ADDED_LATER)
+    """Character between the cells of delimited text; null finds it."""
     max_new_tokens: int = 32
     num_generate: int | None = 64
     content_digest: str | None = None
-    """SHA-256 over both files, filled in on resolving: an edited file makes another run. Not for users."""
+    """SHA-256 of what the files hold, filled in on resolving: an edited file makes another run. Not for users."""
 
     @property
     def kind(self) -> TaskKind:
-        """Generation where prompt or response is named, else classification."""
-        return TaskKind.generation if self.prompt or self.response else TaskKind.classification
+        """Generation where prompt, response or messages are named, else classification."""
+        is_generation = self.prompt or self.response or self.messages
+        return TaskKind.generation if is_generation else TaskKind.classification
+
+    @property
+    def files(self) -> dict[str, str | None]:
+        """What the user gave, by split; validation only where it is a file."""
+        own = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, **own, "eval": self.eval}
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Columns that are named, by field; None where one is not."""
+        return {field: getattr(self, field) for field in (*CLASSIFICATION_FIELDS, *GENERATION_FIELDS)}
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with these fields alone."""
+        yield from super().faults()
+        if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
+            problem = f"{self.separator!r} is no single character that can stand between cells; null finds it"
+            yield Fault("task.separator", f"{problem}, and a tab is written as task.separator='\"\\t\"'")
 
 
 @dataclass(kw_only=True)

@@ -32,7 +32,7 @@ def class_log_probabilities(
     rows: dict[int, NDArray[np.float32]] = {}
     for indices in sharing.own(length_batches(split.lengths, batch_size)):
         batch = collate(split, indices, pad_id=pad_id, side="right")
-        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+        inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
         log_probabilities_BC = log_softmax(net(**inputs).logits.float(), dim=-1)
         rows.update(zip(indices.tolist(), log_probabilities_BC.cpu().numpy(), strict=True))
     return sharing.joined(rows, num_items=len(split))

@@ -66,6 +66,8 @@ class PrefixNet(nn.Module):
         mask = self._insert(attention_mask, torch.ones(self.num_tokens))
         if "position_ids" in options:
             options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        if "token_type_ids" in options:
+            options["token_type_ids"] = self._insert(options["token_type_ids"], torch.zeros(self.num_tokens))
         output = self.net(input_ids=self._insert_ids(input_ids), attention_mask=mask, **options)
         if output.logits.dim() == 3 and output.logits.shape[1] == mask.shape[1]:
             output.logits = output.logits[:, self.num_tokens :]

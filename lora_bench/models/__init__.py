@@ -8,7 +8,14 @@ from lora_bench.models.catalog import check_weights, read_architecture
 from lora_bench.models.counts import trained_parameters
 from lora_bench.models.digests import weights_digest
 from lora_bench.models.roles import ROLES, roles_of, target_modules
-from lora_bench.models.sizes import adapter_parameters, decoder_start, max_tokens, placement_faults, role_shapes
+from lora_bench.models.sizes import (
+    adapter_parameters,
+    decoder_start,
+    max_tokens,
+    placement_faults,
+    reads_segments,
+    role_shapes,
+)
 
 __all__ = [
     "ROLES",
@@ -19,6 +26,7 @@ __all__ = [
     "method_faults",
     "placement_faults",
     "read_architecture",
+    "reads_segments",
     "role_shapes",
     "roles_of",
     "target_modules",

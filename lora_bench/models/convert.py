@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_bench.errors import ModelError
-from lora_bench.models.digests import file_digest
+from lora_bench.manifest import file_digest
 from lora_bench.models.quiet import quiet
 from lora_bench.rundir import TEMPORARY_MARK, filled_folder, write_json
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import re
 from pathlib import Path
 
 from lora_bench.config.schema import ModelConfig, Source
+from lora_bench.manifest import file_digest
 from lora_bench.models.catalog import GGUF, locate
 from lora_bench.models.folders import weight_files
-from lora_bench.rundir import write_json
 
 RANDOM_FORMAT = 1
 """Raised when random weights of the same architecture come out otherwise than before."""
@@ -37,25 +35,3 @@ def weights_digest(model: ModelConfig, *, cache: Path) -> str:
         return f"sha256:{digests.popitem()[1]}"
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
-
-
-def file_digest(path: Path, *, cache: Path | None) -> str:
-    """SHA-256 of a file, in hex; remembered in `cache` for as long as its size and time stay the same."""
-    real = path.resolve()
-    if real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name):
-        return real.name  # The hub's cache names large files by their SHA-256 and checks it on download.
-    state = real.stat()
-    known = {"path": str(real), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
-    memo = cache and cache / "digests" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:16]}.json"
-    if memo:
-        with contextlib.suppress(OSError, ValueError):
-            entry = json.loads(memo.read_text(encoding="utf-8"))
-            if {key: entry.get(key) for key in known} == known:
-                return str(entry["sha256"])
-    with open(real, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if memo:
-        # A folder that cannot be written only costs the time of hashing again.
-        with contextlib.suppress(OSError):
-            write_json(memo, {**known, "sha256": digest})
-    return digest

@@ -164,6 +164,13 @@ def hidden_size(architecture: Architecture) -> int:
     return _number(architecture, _KEYS.get(model_type_of(architecture), _Keys()).hidden)
 
 
+def reads_segments(architecture: Architecture) -> bool:
+    """Return whether the network tells two texts apart by `token_type_ids`: BERT does, RoBERTa and decoders do not."""
+    default = 2 if model_type_of(architecture) in ("bert", "electra", "albert") else 1
+    # DeBERTa says 0.
+    return int(architecture.get("type_vocab_size", default) or 0) > 1
+
+
 def max_tokens(architecture: Architecture) -> int | None:
     """Longest sequence that the architecture has positions for, in tokens; None where it does not say."""
     model_type = architecture.get("model_type", "")

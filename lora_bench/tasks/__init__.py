@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lora_bench.config.schema import TaskConfig
 from lora_bench.errors import ConfigError, Fault, suggest
 from lora_bench.tasks import arithmetic, bbc_headline, bbc_topic, files, tweet_sentiment
 from lora_bench.tasks.base import Example, TaskData, TaskError
+from lora_bench.tasks.notes import data_notes
 
-__all__ = ["TASKS", "Example", "TaskData", "TaskError", "check_task", "load_task"]
+__all__ = ["TASKS", "Example", "TaskData", "TaskError", "check_task", "data_notes", "load_task"]
 
 TASKS: dict[str, Callable[[Any], TaskData]] = {
     "arithmetic": arithmetic.load,
@@ -31,7 +33,8 @@ def load_task(config: TaskConfig) -> TaskData:
     if config.name not in TASKS:
         problem = f"unknown task '{config.name}'{suggest(config.name, TASKS)}; tasks: {', '.join(TASKS)}"
         raise ConfigError([Fault("task", problem)])
-    return TASKS[config.name](config)
+    data = TASKS[config.name](config)
+    return replace(data, notes=(*data.notes, *data_notes(data)))
 
 
 def check_task(config: TaskConfig) -> list[Fault]:

@@ -42,13 +42,22 @@ class TaskError(DataError):
 
 @dataclass(frozen=True)
 class Example:
-    """One item: a text with the index of its class, or a prompt (`text`) with its response."""
+    """One item: a text, or two, with the index of the class, or a prompt (`text`) with its response."""
 
     item_id: str
     """Says where the item comes from; unique within its split and the same for every split seed."""
     text: str
     label: int | None = None
     response: str | None = None
+    text_pair: str | None = None
+    """The second of two texts that the class is about."""
+    messages: tuple[tuple[str, str], ...] = ()
+    """The turns before the response as (role, content), for a tokenizer that has a template; `text` says the same."""
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What the model is given: equal for items that repeat each other."""
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class TaskData:
         digest = hashlib.sha256(json.dumps([self.kind.value, self.labels]).encode())
         for split in (self.train, self.validation, self.test):
             for item in split:
-                digest.update(json.dumps([item.text, item.label, item.response]).encode())
+                further = [part for part in (item.text_pair, item.messages) if part]
+                digest.update(json.dumps([item.text, item.label, item.response, *further]).encode())
             digest.update(b"\n")
         return digest.hexdigest()

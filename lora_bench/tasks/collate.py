@@ -5,7 +5,7 @@ Axes: B batch, T tokens, R tokens of a response.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ def collate(
         side: Where padding goes. Training needs it on the right; with it on the left all responses end together.
 
     Returns:
-        `input_ids` and `attention_mask`, int64, shape (B, T); `labels`, int64, shape (B,) for classification, and
+        `input_ids` and `attention_mask`, int64, shape (B, T), with `token_type_ids` where the split has segments;
+        `labels`, int64, shape (B,) for classification, and
         (B, T) with -100 on prompt and padding for generation. Where an encoder reads the prompt, these hold the prompt
         alone, and `decoder_input_ids` and `labels`, shape (B, R), the response: a position and what it predicts.
     """
@@ -41,6 +42,9 @@ def collate(
     if split.prompt_lengths is None:
         assert split.labels is not None, "a split has classes or prompts"
         labels = split.labels[indices]
+        if split.segments is not None:
+            segments_BT, _ = _gather(split.segments, starts, lengths, pad_id=0, side=side)
+            return _tensors(input_ids=ids_BT, attention_mask=is_token_BT, token_type_ids=segments_BT, labels=labels)
     else:
         labels = np.where(position_BT >= split.prompt_lengths[indices][:, None], ids_BT, IGNORED)
     return _tensors(input_ids=ids_BT, attention_mask=is_token_BT, labels=labels)
@@ -79,8 +83,13 @@ def _collate_pairs(
 
 
 def _gather(
-    tokens: NDArray[np.int32], starts: NDArray[np.int64], lengths: NDArray[np.int64], *, pad_id: int, side: str
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    tokens: NDArray[np.signedinteger[Any]],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    pad_id: int,
+    side: str,
+) -> tuple[NDArray[np.signedinteger[Any]], NDArray[np.int64]]:
     """Padded ids, and each token's position in its item, -1 on padding; both of shape (B, T)."""
     width = int(lengths.max())
     position_BT = np.broadcast_to(np.arange(width), (len(lengths), width))

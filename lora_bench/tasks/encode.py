@@ -1,9 +1,12 @@
 """Texts as token ids: tokenised once, then read from the cache. Needs no torch.
 
-    classification   the tokenizer's own pattern, such as [CLS] text [SEP]; a longer text loses its end
+    classification   the tokenizer's own pattern, such as [CLS] text [SEP]; a longer text loses its end. Of two texts
+                     too (BERT's [CLS] one [SEP] other [SEP]), the longer losing its end first; a tokenizer that puts
+                     nothing between two texts gets them with a line break between
     generation       prompt (with the tokenizer's start token, if it has one), response, end-of-text token; a longer
                      prompt loses its middle, because instructions stand at either end (LongBench, arXiv:2308.14508,
-                     section 3.1). A response is cut, at its end, only where it does not fit with one token of prompt
+                     section 3.1). A response is cut, at its end, only where it does not fit with one token of prompt.
+                     Turns of a conversation are rendered by the tokenizer's chat template, where it has one
 
 Prompt and response are tokenised apart, so that a prompt has the same tokens in training and in generation.
 """
@@ -30,7 +33,7 @@ from lora_bench.errors import DataError
 from lora_bench.rundir import TEMPORARY_MARK
 from lora_bench.tasks.base import Example
 
-_VERSION = 1
+_VERSION = 2
 """Of the way of encoding; a new number leaves older cache files unread."""
 
 
@@ -53,6 +56,12 @@ class EncodedSplit:
     """Items that were longer."""
     num_cut_responses: int
     """Items of those whose response lost its end."""
+    segments: NDArray[np.int8] | None = None
+    """Which of two texts each token belongs to, shape (num_tokens,), for networks that read it; else None."""
+    num_unknown: int = 0
+    """Tokens that stand for something that the tokenizer does not know."""
+    num_all_unknown: int = 0
+    """Items of which it knows nothing at all."""
     start_id: int | None = None
     """Token before the response where a decoder of its own reads it, and an encoder the prompt; else None."""
 
@@ -84,6 +93,17 @@ class EncodedSplit:
         note = f"{self.num_cut} of {len(self)} {name} texts cut to {self.max_length} tokens"
         return f"{note}, {self.num_cut_responses} of them in the response" if self.num_cut_responses else note
 
+    def unknown_note(self, name: str) -> str | None:
+        """Return what a reader must know about tokens that the tokenizer does not know; None if there are none."""
+        if not self.num_unknown:
+            return None
+        note = f"{self.num_unknown / self.num_tokens:.1%} of the {name} tokens are unknown to the tokenizer"
+        if not self.num_all_unknown:
+            return note
+        return (
+            f"{note}, which knows nothing of {self.num_all_unknown:,} of {len(self):,} texts; is it of this language?"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class _Tokens:
@@ -94,6 +114,8 @@ class _Tokens:
     prompt_lengths: NDArray[np.int64]
     num_cut: NDArray[np.int64]
     """Items cut, and items cut in the response, shape (2,)."""
+    segments: NDArray[np.int8]
+    """Of the tokens, where there are two texts; else empty."""
 
 
 def encode(
@@ -104,6 +126,7 @@ def encode(
     max_length: int,
     cache: Path | None,
     start_id: int | None = None,
+    reads_segments: bool = False,
 ) -> EncodedSplit:
     """Token ids of a split, from the cache if the same texts were encoded before in the same way.
 
@@ -113,6 +136,7 @@ def encode(
         kind: Which of the two patterns.
         max_length: Longest item in tokens; the caller sees to it that the model can take that.
         cache: Folder for token files; None keeps nothing. A damaged file is made anew.
+        reads_segments: Whether the network tells two texts apart by `token_type_ids`, as BERT does.
         start_id: Of a model whose decoder reads the response and whose encoder reads the prompt (`decoder_start`).
 
     Raises:
@@ -128,10 +152,12 @@ def encode(
         path = cache / "tokens" / f"{_cache_key(examples, tokenizer, kind=kind, limit=max_length)}.npz"
     found = _read_cache(path, num_items=len(examples)) if path else None
     if found is None:
-        tokenise = _tokenise_pairs if is_generation else _tokenise_texts
+        tokenise = _tokenise_answers if is_generation else _tokenise_texts
         found = tokenise(examples, tokenizer, max_length)
         if path:
             _write_cache(path, found)
+    num_unknown, num_all_unknown = _count_unknown(found, tokenizer)
+    has_segments = reads_segments and len(found.segments) > 0
     return EncodedSplit(
         item_ids=tuple(item.item_id for item in examples),
         tokens=found.tokens,
@@ -141,11 +167,16 @@ def encode(
         max_length=max_length,
         num_cut=int(found.num_cut[0]),
         num_cut_responses=int(found.num_cut[1]),
+        segments=found.segments if has_segments else None,
+        num_unknown=num_unknown,
+        num_all_unknown=num_all_unknown,
         start_id=start_id if is_generation else None,
     )
 
 
 def _tokenise_texts(examples: Sequence[Example], tokenizer: Any, limit: int) -> _Tokens:
+    if any(item.text_pair is not None for item in examples):
+        return _tokenise_pairs(examples, tokenizer, limit)
     texts = [item.text for item in examples]
     ids = _ids(tokenizer, texts)
     long = [index for index, item in enumerate(ids) if len(item) > limit]
@@ -156,8 +187,33 @@ def _tokenise_texts(examples: Sequence[Example], tokenizer: Any, limit: int) -> 
 
 
 def _tokenise_pairs(examples: Sequence[Example], tokenizer: Any, limit: int) -> _Tokens:
+    texts, pairs = [item.text for item in examples], [item.text_pair or "" for item in examples]
+    if not _separates(tokenizer):
+        # The second text keeps the break that says where it begins.
+        pairs = [f"\n{pair}" for pair in pairs]
+    wanted = {"return_attention_mask": False, "return_token_type_ids": True, "verbose": False}
+    whole = tokenizer(texts, pairs, **wanted)
+    ids, segments = list(whole["input_ids"]), list(whole["token_type_ids"])
+    long = [index for index, item in enumerate(ids) if len(item) > limit]
+    if long:
+        some = [texts[index] for index in long], [pairs[index] for index in long]
+        cut = tokenizer(*some, truncation="longest_first", max_length=limit, **wanted)
+        for index, tokens, of in zip(long, cut["input_ids"], cut["token_type_ids"], strict=True):
+            ids[index], segments[index] = tokens, of
+    return _pack(ids, prompt_lengths=[0] * len(ids), num_cut=len(long), num_cut_responses=0, segments=segments)
+
+
+def _separates(tokenizer: Any) -> bool:
+    """Whether the tokenizer's pattern of two texts has a special token between them."""
+    apart = len(_ids(tokenizer, ["a"], special=False)[0])
+    both = tokenizer("a", "a", return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    one = _ids(tokenizer, ["a"])[0]
+    return len(both) > len(one) + apart
+
+
+def _tokenise_answers(examples: Sequence[Example], tokenizer: Any, limit: int) -> _Tokens:
     eos = tokenizer.eos_token_id
-    prompts = _ids(tokenizer, [item.text for item in examples])
+    prompts = _prompt_ids(examples, tokenizer)
     responses = _ids(tokenizer, [item.response or "" for item in examples], special=False)
     ids, prompt_lengths, num_cut, num_cut_responses = [], [], 0, 0
     for prompt, response in zip(prompts, responses, strict=True):
@@ -171,6 +227,23 @@ def _tokenise_pairs(examples: Sequence[Example], tokenizer: Any, limit: int) -> 
         ids.append(prompt + answer)
         prompt_lengths.append(len(prompt))
     return _pack(ids, prompt_lengths=prompt_lengths, num_cut=num_cut, num_cut_responses=num_cut_responses)
+
+
+def _prompt_ids(examples: Sequence[Example], tokenizer: Any) -> list[list[int]]:
+    """Prompts with the tokenizer's start token; turns with what its chat template puts around them."""
+    if not (getattr(tokenizer, "chat_template", None) and any(item.messages for item in examples)):
+        return _ids(tokenizer, [item.text for item in examples])
+    rendered = []
+    for item in examples:
+        turns = [{"role": role, "content": content} for role, content in item.messages]
+        try:
+            rendered.append(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except Exception as err:  # jinja's, from a template that raises what it likes
+            problem = f"the tokenizer's chat template refuses {item.item_id} ({str(err).splitlines()[0]})"
+            advice = "change its roles, or use a model without a template, which reads plain text"
+            raise DataError(f"task.messages: {problem}; {advice}") from err
+    # The template has put the start token where it wants it.
+    return _ids(tokenizer, rendered, special=False)
 
 
 def _ids(tokenizer: Any, texts: list[str], *, special: bool = True, limit: int | None = None) -> list[list[int]]:
@@ -190,20 +263,48 @@ def _cut_middle(ids: list[int], length: int) -> list[int]:
     return ids[:head] + ids[len(ids) - (length - head) :]
 
 
-def _pack(ids: list[list[int]], *, prompt_lengths: list[int], num_cut: int, num_cut_responses: int) -> _Tokens:
+def _count_unknown(found: _Tokens, tokenizer: Any) -> tuple[int, int]:
+    """Unknown tokens, and items in which everything but special tokens is unknown."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    # GPT-2's unknown token is its end-of-text token, and bytes leave nothing unknown.
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.pad_token_id) or not len(found.tokens):
+        return 0, 0
+    is_unknown = found.tokens == unknown
+    num_unknown = int(is_unknown.sum())
+    if not num_unknown:
+        return 0, 0
+    others = [index for index in tokenizer.all_special_ids if index != unknown]
+    is_known = ~is_unknown & ~np.isin(found.tokens, others)
+    starts = found.offsets[:-1]
+    # reduceat sums to the next start; every item has a token.
+    known, unknowns = np.add.reduceat(is_known, starts), np.add.reduceat(is_unknown, starts)
+    return num_unknown, int(((known == 0) & (unknowns > 0)).sum())
+
+
+def _pack(
+    ids: list[list[int]],
+    *,
+    prompt_lengths: list[int],
+    num_cut: int,
+    num_cut_responses: int,
+    segments: list[list[int]] | None = None,
+) -> _Tokens:
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(item) for item in ids], out=offsets[1:])
     tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(offsets[-1]))
     cut = np.array([num_cut, num_cut_responses], dtype=np.int64)
-    return _Tokens(tokens, offsets, np.array(prompt_lengths, dtype=np.int64), cut)
+    of_token = np.fromiter(chain.from_iterable(segments or []), dtype=np.int8)
+    return _Tokens(tokens, offsets, np.array(prompt_lengths, dtype=np.int64), cut, of_token)
 
 
 def _cache_key(examples: Sequence[Example], tokenizer: Any, *, kind: TaskKind, limit: int) -> str:
     head = [_VERSION, kind.value, limit, type(tokenizer).__name__, tokenizer.eos_token_id, tokenizer.truncation_side]
+    if any(item.messages for item in examples):
+        head.append(tokenizer.chat_template)
     digest = hashlib.sha256(json.dumps(head).encode())
     digest.update(_tokenizer_content(tokenizer).encode())
     for item in examples:
-        digest.update(json.dumps([item.text, item.response]).encode())
+        digest.update(json.dumps([item.text, item.response, item.text_pair, item.messages]).encode())
     return digest.hexdigest()
 
 
@@ -229,6 +330,7 @@ def _read_cache(path: Path, *, num_items: int) -> _Tokens | None:
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
     fits = found.offsets.shape == (num_items + 1,) and found.prompt_lengths.shape == (num_items,)
+    fits = fits and len(found.segments) in (0, len(found.tokens))
     return found if fits and found.offsets[-1] == len(found.tokens) else None
 
 

@@ -40,6 +40,9 @@ def seeded_order(texts: Sequence[str], strata: Sequence[int], *, seed: int) -> l
 VALIDATION_FRACTION = 1 / 3
 """Of the held-out items; the others are test items."""
 
+HELD_OUT_OF_TRAIN = 1 / 10
+"""Of a training pool that has no validation items beside it."""
+
 Splits = tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]
 """Train, validation and test."""
 
@@ -92,3 +95,37 @@ def take_counts(
     if faults:
         raise TaskError(faults)
     return tuple(train[: config.num_train]), tuple(validation[: config.num_validation]), tuple(test[: config.num_eval])
+
+
+def hold_out(
+    examples: Sequence[Example], *, count: int | None, num_classes: int, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Return what is left of a training pool, and a seeded part of it for validation, both in their order.
+
+    Items with equal texts stay together, and every class keeps an item to train on. So the part may be smaller than
+    `count`, and is empty where there is nothing to spare.
+
+    Args:
+        examples: The pool.
+        count: Items to hold out; None takes one in ten, at least one for each class, at most half.
+        num_classes: 0 for generation.
+        seed: Of the order.
+    """
+    if count is None:
+        count = min(max(round(HELD_OUT_OF_TRAIN * len(examples)), num_classes, 1), len(examples) // 2)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, item in enumerate(examples):
+        groups.setdefault(item.content, []).append(index)
+    members = list(groups.values())
+    firsts = [examples[group[0]] for group in members]
+    order = seeded_order(["\0".join(item.content) for item in firsts], [item.label or 0 for item in firsts], seed=seed)
+    left = Counter(item.label for item in examples)
+    held: set[int] = set()
+    for position in order:
+        group = members[position]
+        taken = Counter(examples[index].label for index in group)
+        if len(held) + len(group) <= count and all(left[label] > number for label, number in taken.items()):
+            held.update(group)
+            left -= taken
+    train = [item for index, item in enumerate(examples) if index not in held]
+    return train, [item for index, item in enumerate(examples) if index in held]

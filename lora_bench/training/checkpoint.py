@@ -45,7 +45,7 @@ def folder_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -> Path:
+def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str, data_digest: str = "") -> Path:
     """Writes a checkpoint and removes those that are older than the newest two; returns its folder."""
     path = folder_of(folder, state.step)
     if path.exists():
@@ -53,7 +53,8 @@ def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -
         shutil.rmtree(path)
     with rundir.filled_folder(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS_FILE)
-        scalars = {"layout": LAYOUT, "step": state.step, "config_digest": config_digest, "scalars": state.scalars}
+        digests = {"config_digest": config_digest, "data_digest": data_digest}
+        scalars = {"layout": LAYOUT, "step": state.step, **digests, "scalars": state.scalars}
         (partial / SCALARS_FILE).write_text(json.dumps(scalars), encoding="utf-8")
         write_manifest(partial)
     for old in _folders(folder)[:-NUM_KEPT]:
@@ -61,17 +62,17 @@ def save_checkpoint(folder: Path, state: TrainingState, *, config_digest: str) -
     return path
 
 
-def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | None, list[str]]:
+def load_newest(folder: Path, *, config_digest: str, data_digest: str = "") -> tuple[TrainingState | None, list[str]]:
     """The newest checkpoint that can be read, and a note for each one that was passed over: damaged, or of a version of
     lora_bench that wrote another layout.
 
     Raises:
-        CheckpointError: If a checkpoint belongs to another configuration.
+        CheckpointError: If a checkpoint belongs to another configuration, or was trained on other data.
     """
     notes: list[str] = []
     for path in reversed(_folders(folder)):
         try:
-            state = _load(path, config_digest)
+            state = _load(path, config_digest, data_digest)
         except (OSError, ValueError) as err:
             notes.append(f"checkpoint {path.name} cannot be read ({err}) and was passed over")
             continue
@@ -79,7 +80,7 @@ def load_newest(folder: Path, *, config_digest: str) -> tuple[TrainingState | No
     return None, notes
 
 
-def _load(path: Path, config_digest: str) -> TrainingState:
+def _load(path: Path, config_digest: str, data_digest: str) -> TrainingState:
     change = find_change(path)
     if change is not None:
         raise ValueError(change)
@@ -88,6 +89,13 @@ def _load(path: Path, config_digest: str) -> TrainingState:
         raise CheckpointError(
             f"{path}: belongs to configuration {scalars['config_digest'][:12]}, not {config_digest[:12]}; "
             "move the run directory away or choose another paths.root"
+        )
+    # Checkpoints of earlier versions do not name their data.
+    earlier_data = scalars.get("data_digest") or data_digest
+    if data_digest and earlier_data != data_digest:
+        raise CheckpointError(
+            f"{path}: was trained on data {earlier_data[:12]}, and the task now gives {data_digest[:12]}: other texts, "
+            "another order or other classes; bring the data back, or move the run directory away to train anew"
         )
     layout = scalars.get("layout", 1)
     if layout != LAYOUT:

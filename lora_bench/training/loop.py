@@ -77,6 +77,8 @@ class TrainingJob:
     pad_id: int
     seed: int
     config_digest: str
+    data_digest: str
+    """Of the task; a checkpoint of other data is refused."""
     checkpoints: Path
     evaluate: Callable[[], dict[str, float]]
     """Evaluate the network as it is on the validation items; return the metrics with their `eval/` names."""
@@ -154,7 +156,9 @@ class Loop:
         path = checkpoint.folder_of(self._job.checkpoints, self.progress.steps)
         if self._backend.is_first:
             state = checkpoint.TrainingState(self.progress.steps, tensors, vars(self.progress).copy())
-            checkpoint.save_checkpoint(self._job.checkpoints, state, config_digest=self._job.config_digest)
+            checkpoint.save_checkpoint(
+                self._job.checkpoints, state, config_digest=self._job.config_digest, data_digest=self._job.data_digest
+            )
             self._job.observer.on_checkpoint(self.progress.steps)
         return path
 
@@ -353,10 +357,14 @@ class Loop:
     def _resume(self) -> int:
         """Takes the newest whole checkpoint up; returns the step to start with."""
         job = self._job
-        state, notes = checkpoint.load_newest(job.checkpoints, config_digest=job.config_digest)
+        state, notes = checkpoint.load_newest(
+            job.checkpoints, config_digest=job.config_digest, data_digest=job.data_digest
+        )
         is_earlier = state is None and job.earlier is not None
         if is_earlier and job.earlier is not None:
-            state, more = checkpoint.load_newest(job.earlier.checkpoints, config_digest=job.earlier.config_digest)
+            state, more = checkpoint.load_newest(
+                job.earlier.checkpoints, config_digest=job.earlier.config_digest, data_digest=job.data_digest
+            )
             notes += more
             if state is None:
                 why = "; ".join(more) or "none is left"

@@ -69,3 +69,22 @@ def test_an_earlier_run_must_differ_in_its_processes_alone(tmp_path):
         check_run(resolve(compose_config(asked)))
     (earlier / "checkpoints" / "step-00000010").mkdir(parents=True)
     check_run(resolve(compose_config(asked)))
+
+
+def test_an_earlier_run_may_have_found_the_same_data_elsewhere(tmp_path):
+    from lora_bench.config.resolve import to_yaml
+    from lora_bench.preflight import check_run
+
+    for folder in ("then", "now"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text("text,label\na,x\nb,y\nc,x\nd,y\n")
+    words = ["model=tiny", "processes=ddp", "task=files", f"paths.root={tmp_path}"]
+    files = {name: [f"task.{split}={tmp_path}/{name}/a.csv" for split in ("train", "eval")] for name in ("then", "now")}
+    earlier = tmp_path / "earlier"
+    (earlier / "checkpoints" / "step-00000010").mkdir(parents=True)
+    (earlier / "config.yaml").write_text(to_yaml(resolve(compose_config([*words, *files["then"]]))))
+    asked = [*words, *files["now"], "processes.count=4", f"processes.resume_from={earlier}"]
+    check_run(resolve(compose_config(asked)))
+    (tmp_path / "now" / "a.csv").write_text("text,label\na,x\nb,y\nc,x\ne,y\n")
+    with pytest.raises(ConfigError, match="differs in task; only `processes` may differ"):
+        check_run(resolve(compose_config(asked)))

@@ -10,7 +10,7 @@ from support.tiny_tokenizer import decoder_tokenizer, encoder_tokenizer
 
 from lora_bench.config.schema import BbcHeadlineConfig, TaskKind, TweetSentimentConfig
 from lora_bench.evaluation.likelihood import class_log_probabilities, response_nll
-from lora_bench.tasks import load_task
+from lora_bench.tasks import Example, load_task
 from lora_bench.tasks.collate import collate
 from lora_bench.tasks.encode import encode
 
@@ -39,6 +39,23 @@ def test_classes_of_real_tweets_are_those_of_one_text_at_a_time(family):
     assert found == pytest.approx(np.array(wanted), abs=1e-4)
     assert found.dtype == np.float32
     assert len({tuple(row) for row in found.round(3)}) > 5
+
+
+@torch.no_grad()
+def test_classes_of_two_texts_are_those_that_the_network_gives_the_tokenizer_s_own_pairs():
+    tokenizer = encoder_tokenizer()
+    texts = [("a cat", "it sat on the mat"), ("so", "what"), ("the dog sat", "no")]
+    items = [Example(str(number), one, label=0, text_pair=other) for number, (one, other) in enumerate(texts)]
+    how = {"kind": TaskKind.classification, "max_length": 32, "cache": None}
+    net = classifier(tokenizer, num_labels=3, family="bert").eval()
+    # Segments that say something: their embeddings start near nothing.
+    torch.nn.init.normal_(net.bert.embeddings.token_type_embeddings.weight)
+    own = {"pad_id": tokenizer.pad_token_id, "batch_size": 2, "device": "cpu"}
+    found = class_log_probabilities(net, encode(items, tokenizer, reads_segments=True, **how), **own)
+    batch = tokenizer([one for one, _ in texts], [other for _, other in texts], padding=True, return_tensors="pt")
+    assert found == pytest.approx(torch.log_softmax(net(**batch).logits, -1).numpy(), abs=1e-5)
+    blind = class_log_probabilities(net, encode(items, tokenizer, **how), **own)
+    assert abs(blind - found).max() > 1e-2
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])

@@ -6,7 +6,8 @@ import hashlib
 import os
 
 from lora_bench.config.schema import Source
-from lora_bench.models.digests import file_digest, weights_digest
+from lora_bench.manifest import file_digest
+from lora_bench.models.digests import weights_digest
 
 
 def test_a_digest_is_remembered_until_the_file_changes(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from lora_bench.models.sizes import (
     num_layers,
     num_matrices,
     placement_faults,
+    reads_segments,
     role_shapes,
 )
 from lora_bench.models.split import split_fused
@@ -154,3 +155,18 @@ def test_longest_sequences(name, tokens, model_config):
 
 def test_an_architecture_that_says_no_length_has_none():
     assert max_tokens({"model_type": "mamba"}) is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "wanted"),
+    [
+        ({"model_type": "bert"}, True),
+        ({"model_type": "bert", "type_vocab_size": 1}, False),
+        ({"model_type": "roberta", "type_vocab_size": 1}, False),
+        ({"model_type": "deberta-v2", "type_vocab_size": 0}, False),
+        ({"model_type": "llama"}, False),
+        ({"model_type": "gpt2"}, False),
+    ],
+)
+def test_which_networks_tell_two_texts_apart(architecture, wanted):
+    assert reads_segments(architecture) is wanted

@@ -8,7 +8,7 @@ import torch
 from support.tiny_tokenizer import decoder_tokenizer, encoder_tokenizer
 
 from lora_bench.config.schema import BbcHeadlineConfig, TaskKind, TweetSentimentConfig
-from lora_bench.tasks import load_task
+from lora_bench.tasks import Example, load_task
 from lora_bench.tasks.collate import IGNORED, collate, collate_prompts
 from lora_bench.tasks.encode import encode
 
@@ -85,3 +85,15 @@ def test_one_item_has_no_padding(tweets):
     batch = collate(tweets, np.array([4]), pad_id=0)
     assert batch["input_ids"].tolist() == [ids_of(tweets, 4)]
     assert bool(batch["attention_mask"].all())
+
+
+def test_segments_of_two_texts_are_padded_with_them():
+    tokenizer = encoder_tokenizer()
+    texts = [("a cat", "it sat on the mat"), ("so", "what")]
+    items = [Example(str(number), one, label=number, text_pair=other) for number, (one, other) in enumerate(texts)]
+    how = {"kind": TaskKind.classification, "max_length": 20, "cache": None, "reads_segments": True}
+    batch = collate(encode(items, tokenizer, **how), np.array([1, 0]), pad_id=tokenizer.pad_token_id)
+    wanted = tokenizer([texts[1][0], texts[0][0]], [texts[1][1], texts[0][1]], padding=True, return_tensors="pt")
+    assert list(batch) == ["input_ids", "attention_mask", "token_type_ids", "labels"]
+    for name, tensor in wanted.items():
+        assert torch.equal(batch[name], tensor), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from support.tiny_tokenizer import decoder_tokenizer, encoder_tokenizer
@@ -29,9 +31,9 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self._tokenizer, name)
 
-    def __call__(self, texts, **options):
+    def __call__(self, texts, *pairs, **options):
         self.num_texts += len(texts)
-        return self._tokenizer(texts, **options)
+        return self._tokenizer(texts, *pairs, **options)
 
 
 def items_of(split):
@@ -197,3 +199,95 @@ def test_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="No space left on device"):
         encode([Example("a", "b", label=0)], encoder_tokenizer(), kind=CLASSES, max_length=8, cache=tmp_path)
     assert list((tmp_path / "tokens").iterdir()) == []
+
+
+def pairs(*texts):
+    return [Example(str(index), one, label=0, text_pair=other) for index, (one, other) in enumerate(texts)]
+
+
+def test_two_texts_as_the_tokenizer_has_them_and_their_segments():
+    tokenizer = encoder_tokenizer()
+    texts = [("a cat sat", "it sat on the mat"), ("so", "what"), ("long " * 30, "short one")]
+    split = encode(pairs(*texts), tokenizer, kind=CLASSES, max_length=20, cache=None, reads_segments=True)
+    wanted = [tokenizer(*text, truncation="longest_first", max_length=20) for text in texts]
+    assert items_of(split) == [item["input_ids"] for item in wanted]
+    assert split.segments.tolist() == [segment for item in wanted for segment in item["token_type_ids"]]
+    assert (split.num_cut, split.segments.dtype) == (1, np.int8)
+    # A network without segments gets none.
+    assert encode(pairs(*texts), tokenizer, kind=CLASSES, max_length=20, cache=None).segments is None
+
+
+def test_two_texts_for_a_tokenizer_that_puts_nothing_between_them():
+    tokenizer = decoder_tokenizer()
+    split = encode(pairs(("the cat", "the mat")), tokenizer, kind=CLASSES, max_length=32, cache=None)
+    assert tokenizer.decode(items_of(split)[0]) == "the cat\nthe mat"
+    together = encode(pairs(("the ca", "t the mat")), tokenizer, kind=CLASSES, max_length=32, cache=None)
+    assert items_of(together) != items_of(split)
+
+
+def test_two_texts_come_back_from_the_cache(tmp_path):
+    tokenizer = Counting(encoder_tokenizer())
+    how = {"kind": CLASSES, "max_length": 20, "cache": tmp_path, "reads_segments": True}
+    first = encode(pairs(("a", "b c"), ("d", "e")), tokenizer, **how)
+    asked = tokenizer.num_texts
+    again = encode(pairs(("a", "b c"), ("d", "e")), tokenizer, **how)
+    assert tokenizer.num_texts == asked
+    assert np.array_equal(first.segments, again.segments)
+    # The same words as one text, or split elsewhere, are another file.
+    encode(pairs(("a b", "c"), ("d", "e")), tokenizer, **how)
+    encode([Example("0", "a", label=0)], tokenizer, **how)
+    assert len(list((tmp_path / "tokens").iterdir())) == 3
+
+
+TURNS = (("system", "be terse"), ("user", "the cat"))
+TEMPLATE = (
+    "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<me>{% endif %}"
+)
+
+
+def with_template(template):
+    tokenizer = copy.deepcopy(decoder_tokenizer())
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_turns_are_rendered_by_the_chat_template_and_plainly_without_one(tmp_path):
+    item = Example("a", "System: be terse\nUser: the cat\nAssistant:\n", response="sat", messages=TURNS)
+    how = {"kind": TEXTS, "max_length": 200, "cache": tmp_path}
+    tokenizer = with_template(TEMPLATE)
+    split = encode([item], tokenizer, **how)
+    assert tokenizer.decode(items_of(split)[0]) == "<system>be terse<user>the cat<me>sat<end>"
+    assert tokenizer.decode(items_of(split)[0][: split.prompt_lengths[0]]) == "<system>be terse<user>the cat<me>"
+    plain = encode([item], decoder_tokenizer(), **how)
+    assert tokenizer.decode(items_of(plain)[0]) == "System: be terse\nUser: the cat\nAssistant:\nsat<end>"
+    assert len(list((tmp_path / "tokens").iterdir())) == 2
+
+
+def test_a_template_that_refuses_a_conversation_says_which(tmp_path):
+    tokenizer = with_template("{{ raise_exception('System role not supported') }}")
+    item = Example("train:7", "x", response="y", messages=TURNS)
+    with pytest.raises(
+        DataError,
+        match=r"task.messages: the tokenizer's chat template refuses train:7 \(System role not supported\); ch",
+    ):
+        encode([item], tokenizer, kind=TEXTS, max_length=20, cache=None)
+
+
+def test_unknown_tokens_and_texts_of_which_nothing_is_known_are_counted():
+    tokenizer = encoder_tokenizer()
+    texts = ["the cat", "\u13a0\u13a1 \u13a2", "the \u13a0"]
+    split = encode([Example(text, text, label=0) for text in texts], tokenizer, kind=CLASSES, max_length=20, cache=None)
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    unknown = sum(item.count(tokenizer.unk_token_id) for item in ids)
+    assert (split.num_unknown, split.num_all_unknown) == (unknown, 1)
+    share = f"{unknown / sum(map(len, ids)):.1%}"
+    assert split.unknown_note("train") == (
+        f"{share} of the train tokens are unknown to the tokenizer, which knows nothing of 1 of 3 texts; "
+        "is it of this language?"
+    )
+    known = encode([Example("a", "the cat", label=0)], tokenizer, kind=CLASSES, max_length=20, cache=None)
+    assert known.unknown_note("train") is None
+    # Bytes leave nothing unknown.
+    byte_level = encode([Example("a", texts[1], label=0)], decoder_tokenizer(), kind=CLASSES, max_length=20, cache=None)
+    assert byte_level.num_unknown == 0

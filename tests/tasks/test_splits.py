@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lora_bench.config.schema import TaskConfig
 from lora_bench.tasks.base import Example, TaskError
-from lora_bench.tasks.splits import normalise, seeded_order, split_examples
+from lora_bench.tasks.splits import hold_out, normalise, seeded_order, split_examples
 
 TEXTS = [f"text {index}" for index in range(200)]
 STRATA = [0 if index < 20 else 1 for index in range(200)]
@@ -71,3 +71,31 @@ def test_asking_for_more_than_there_is_names_every_count():
     with pytest.raises(TaskError, match=r"task.num_train: 151 asked for, 150 there; give at most 150") as caught:
         split(num_train=151, num_validation=18, num_eval=34)
     assert [fault.key for fault in caught.value.faults] == ["task.num_train", "task.num_validation", "task.num_eval"]
+
+
+def pool(*texts_and_labels):
+    return [Example(str(index), text, label=label) for index, (text, label) in enumerate(texts_and_labels)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.integers(0, 3)), min_size=1, max_size=60),
+    st.one_of(st.none(), st.integers(0, 70)),
+    st.integers(0, 3),
+)
+def test_what_is_held_out_shares_no_text_and_leaves_every_class(rows, count, seed):
+    items = pool(*rows)
+    classes = {label for _, label in rows}
+    train, held = hold_out(items, count=count, num_classes=len(classes), seed=seed)
+    assert sorted([*train, *held], key=lambda item: int(item.item_id)) == items
+    assert not {item.text for item in train} & {item.text for item in held}
+    assert {item.label for item in train} == classes
+    limit = min(max(round(len(rows) / 10), len(classes), 1), len(rows) // 2) if count is None else count
+    assert len(held) <= limit
+
+
+def test_one_in_ten_is_held_out_in_proportion_and_in_order():
+    train, held = hold_out(pool(*((f"text {n}", n % 2) for n in range(200))), count=None, num_classes=2, seed=0)
+    assert (len(train), len(held)) == (180, 20)
+    assert sum(item.label for item in held) == 10
+    assert [int(item.item_id) for item in held] == sorted(int(item.item_id) for item in held)
+    assert hold_out([*train, *held], count=20, num_classes=2, seed=1)[1] != held

@@ -68,3 +68,16 @@ def test_another_configuration_is_refused(tmp_path):
     save(tmp_path, 2, digest="other-configuration")
     with pytest.raises(CheckpointError, match="belongs to configuration other-config"):
         load_newest(tmp_path, config_digest="digest")
+
+
+def test_a_checkpoint_of_other_data_is_refused_and_one_of_before_is_taken(tmp_path):
+    tensors = {"generator.cpu": torch.get_rng_state()}
+    save_checkpoint(tmp_path, TrainingState(2, tensors), config_digest="digest", data_digest="d" * 64)
+    assert load_newest(tmp_path, config_digest="digest", data_digest="d" * 64)[0] is not None
+    with pytest.raises(
+        CheckpointError, match=r"trained on data dddddddddddd, and the task now gives eeeeeeeeeeee: other"
+    ):
+        load_newest(tmp_path, config_digest="digest", data_digest="e" * 64)
+    # Of a version that did not write it down.
+    save_checkpoint(tmp_path, TrainingState(4, tensors), config_digest="digest")
+    assert load_newest(tmp_path, config_digest="digest", data_digest="e" * 64)[0].step == 4
