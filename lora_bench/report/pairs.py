@@ -85,8 +85,8 @@ def compare_pairs(sums: Sequence[Floats], weights_N: Floats) -> Pairs:
     assumption: seeds spread all rows alike, so that their variance is pooled over the rows; that of one row, from
     three seeds, would be too uncertain to judge with. 13 methods at their best rates kept it (`results/LOG.md`,
     2026-11-22): the logarithms of their variances over three seeds spread by 1.7, and those of equal ones by 1.6. A row
-    that spreads three times as much as four others is told apart wrongly in 0.13 to 0.16 of tables; with the larger of
-    the pooled and the pair's own variance it is in 0.05 to 0.08, and a true difference is found less often by up to 0.13.
+    that spreads three times as much as four others is told apart wrongly in 0.13 to 0.16 of tables. With the larger of
+    the pooled and the pair's own variance it is in 0.05 to 0.08, and true differences are found in up to 0.13 fewer.
 
     Args:
         sums: Of each row, sums per item, such as correct (0 or 1) or nats, shape (seeds, items); seeds may differ in

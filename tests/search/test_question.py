@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lora_bench.errors import ConfigError
+from lora_bench.errors import ConfigError, StudyError
 from lora_bench.search.question import build_question
+from lora_bench.search.studydir import StudyDir, settle_question
 
 TINY = ["model=tiny", "task.num_train=64"]
 RATE = "training.lr=tag(log,interval(1e-4,1e-2))"
@@ -61,12 +62,26 @@ def test_directions_are_known_and_can_be_given():
 def test_faults_of_a_study_come_at_once():
     words = ["study.sampler=tpee", "study.pruner=ashaa", "study.objectives=[memory/peak_tensor_mib]"]
     with pytest.raises(ConfigError) as caught:
-        build_question([*TINY, RATE, *words, "study.constraints=['memory/peak_tensor_gib less']"])
+        build_question([*TINY, RATE, *words, "study.constraints=['memory/peak_tensor_gib less']", "study.margin=-0.1"])
     text = str(caught.value)
     assert "no sampler 'tpee' (did you mean 'tpe'?)" in text
     assert "no pruner 'ashaa' (did you mean 'asha'?)" in text
     assert "no metric 'memory/peak_tensor_mib' (did you mean 'memory/peak_tensor_gib'?)" in text
     assert "is no bound on a metric; write 'memory/peak_tensor_gib <= 2'" in text
+    assert "study.margin: -0.1 is not above 0 and finite" in text
+
+
+def test_a_margin_is_part_of_the_question_since_it_is_set_beforehand(tmp_path):
+    """A study that has begun refuses another margin, or one where there was none."""
+    words = [*TINY, "lora.r=1,2", "study.name=mine"]
+    directory = StudyDir(tmp_path / "mine")
+    with_margin, without = build_question([*words, "study.margin=0.01"]), build_question(words)
+    assert "margin" not in without.as_data()
+    with directory.hold():
+        settle_question(directory, with_margin, words)
+        settle_question(directory, with_margin, words)
+        with pytest.raises(StudyError, match=r"margin: was 0\.01, now none"):
+            settle_question(directory, without, words)
 
 
 def test_a_grid_by_name_needs_listed_values():
