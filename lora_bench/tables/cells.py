@@ -73,8 +73,9 @@ def find_separator(data: bytes, *, usual: str | None) -> str:
         sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b"\r")) + 1]
     order = [usual] if usual else ["\t"]
     order += [separator for separator in SEPARATORS if separator not in order]
-    widths = {separator: _widths(sample, separator, is_cut=is_cut) for separator in order}
-    for separator, found in widths.items():
+    widths: dict[str, list[int]] = {}
+    for separator in order:
+        found = widths[separator] = _widths(sample, separator, is_cut=is_cut)
         if found and found[0] > 1 and len(set(found)) == 1:
             return separator
     for separator, found in widths.items():

@@ -144,6 +144,8 @@ def _named(table: Table, *, key: str) -> Table:
         return table
     if len(table.rows) == 1:
         problem = f"{table.path} has no row below its names; task.header=false if its first line is an item"
+        if len(table.rows[0]) == 1:
+            problem = f"{table.path} is one line without a separator; give one item per row, with its class beside it"
         raise TaskError([Fault(key, problem)])
     return table.with_header()
 

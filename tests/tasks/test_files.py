@@ -551,6 +551,7 @@ def test_one_column_and_names_of_300_characters_are_told_short(files):
     (found,) = problems(files("text\na\nb\n", "text\na\n"))
     assert found.startswith("task.label: ")
     assert "has one column, 'text'; add a column with the class, or set task.separator" in found
+    assert "is one line without a separator; give one item per row" in problems(files("x" * 3_000_000, "a,b"))[0]
     long = "n" * 300
     found = problems(files(comma([("a", "b", "c")], f"{long},y,z"), comma([("a", "b", "c")], f"{long},y,z")))
     assert all(len(problem) < 400 for problem in found)
