@@ -14,6 +14,11 @@ from lora_bench.measure.memory import num_values
 LOOKUP = ".lora_embedding_A."
 """What PEFT calls the adapter's table beside one of embeddings."""
 
+SMALL_SIZE = 384
+"""Rows of the matrices that a first, quick look at the rate takes."""
+MAX_PRODUCT_S = 2.0
+"""Longest time of one product that is worth waiting for."""
+
 EXPERTS = ".experts."
 """What transformers calls the module that holds those of a layer."""
 
@@ -65,8 +70,18 @@ def flops_per_token(matrix_numbers: int, trained_numbers: int) -> float:
 def peak_flops_per_s(dtype: torch.dtype, device: torch.device, *, size: int = 1536, repeats: int = 4) -> float:
     """The best of a few square matrix products in this dtype, in FLOP/s: a floor of the machine's rate.
 
-    The generator is not touched, so that measuring changes no result.
+    Where the dtype has no instructions of its own (bf16 under AVX2: 1 GFLOP/s and less, 7 s a product), smaller
+    matrices tell as much, and are taken. The generator is not touched, so that measuring changes no result.
     """
+    trial = min(size, SMALL_SIZE)
+    trial_s = _best_product_s(dtype, device, size=trial, repeats=1)
+    if trial_s * (size / trial) ** 3 > MAX_PRODUCT_S:
+        size = trial
+    return 2 * size**3 / _best_product_s(dtype, device, size=size, repeats=repeats)
+
+
+def _best_product_s(dtype: torch.dtype, device: torch.device, *, size: int, repeats: int) -> float:
+    """The shortest time of a product, after one that is not counted unless it is the shortest."""
     left = torch.full((size, size), 0.5, dtype=dtype, device=device)
     right = torch.full((size, size), 0.25, dtype=dtype, device=device)
     best_s = float("inf")
@@ -76,4 +91,4 @@ def peak_flops_per_s(dtype: torch.dtype, device: torch.device, *, size: int = 15
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best_s = min(best_s, time.perf_counter() - start)
-    return 2 * size**3 / best_s
+    return best_s

@@ -21,7 +21,7 @@ STEPS = 6
 
 def run(folder, architecture, *, fused, p=1.0, q=1.0):
     """The losses and the final updates of a run with these factors."""
-    words = (f"lora.alpha={32 / (p * q)}", f"method.fused={str(fused).lower()}", "placement=all")
+    words = (f"lora.alpha={33 / (p * q)}", f"method.fused={str(fused).lower()}", "placement=all")
     case = build_case("lora", architecture, *words, folder=folder)
     a, b = ([value for name, value in case.net.named_parameters() if part in name] for part in ("lora_A", "lora_B"))
     head = [value for name, value in case.method.trained(case.net).items() if "lora_" not in name]
@@ -58,5 +58,5 @@ def test_alpha_alone_is_no_invariance(tmp_path):
     losses, _ = run(tmp_path, "bert", fused=True)
     case_losses, _ = run(tmp_path, "bert", fused=True, p=2.0, q=1.0)
     assert case_losses == losses
-    halved = build_case("lora", "bert", "lora.alpha=16", "placement=all", folder=tmp_path)
+    halved = build_case("lora", "bert", "lora.alpha=16.5", "placement=all", folder=tmp_path)
     assert halved.train(steps=STEPS) != losses
