@@ -73,7 +73,9 @@ def replayed_routing(net: nn.Module, routing: Routing) -> Iterator[None]:
         logits_NE, weights_NK, own_NK = output
         if not left or left[0].shape != own_NK.shape:
             expected = "none" if not left else str(tuple(left[0].shape))
-            raise ModelError(f"a router chose {tuple(own_NK.shape)} where {expected} was recorded; replay the same batch")
+            raise ModelError(
+                f"a router chose {tuple(own_NK.shape)} where {expected} was recorded; replay the same batch"
+            )
         chosen_NK = left.pop(0).to(own_NK.device)
         probability_NE = torch.softmax(logits_NE.float(), dim=-1)
         replayed_NK = probability_NE.gather(1, chosen_NK)

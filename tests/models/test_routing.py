@@ -1,4 +1,4 @@
-"""Oracle: the same network whose router is moved by one unit in the last place, as another CPU's arithmetic moves it."""
+"""Oracle: the same network with its router moved by one unit in the last place, as another CPU may round it."""
 
 from __future__ import annotations
 
