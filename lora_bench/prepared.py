@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lora_bench.config.rates import rate_note
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.measure import flops, memory
 from lora_bench.measure.memory import num_values
@@ -93,6 +94,7 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
         notes=[
             *data.notes,
             *budget_note(config, read_architecture(config.model)),
+            *rate_note(config),
             *method.notes,
             *split_notes({"train": train, "validation": validation, "test": test}),
         ],

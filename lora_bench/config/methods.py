@@ -64,10 +64,14 @@ class MethodConfig:
     """Whether the base is quantised by that package."""
     sets_lora: ClassVar[Mapping[str, Any]] = {}
     """Keys of `lora` that the method fixes, with its values; another choice than the default is refused."""
+    like: ClassVar[str] = "lora"
+    """The method whose default rate tells how its own moves with the model: `full` for those that train weights as they
+    are, else `lora`."""
 
     name: str = MISSING
     default_lr: float = MISSING
-    """Peak learning rate where `training.lr` is not set; its source stands in the YAML."""
+    """Peak learning rate on MiniLM; its source stands in the YAML. Where `training.lr` is not set, `config.rates` makes
+    of it the rate on the model."""
 
     @property
     def num_added_tokens(self) -> int:
@@ -83,6 +87,8 @@ class MethodConfig:
 class FullMethodConfig(MethodConfig):
     """All weights."""
 
+    like: ClassVar[str] = "full"
+
     name: str = "full"
 
 
@@ -90,12 +96,16 @@ class FullMethodConfig(MethodConfig):
 class BitFitMethodConfig(MethodConfig):
     """The biases alone (BitFit, arXiv:2106.10199)."""
 
+    like: ClassVar[str] = "full"
+
     name: str = "bitfit"
 
 
 @dataclass(kw_only=True)
 class TopLayersMethodConfig(MethodConfig):
     """The last layers and the task head alone (FT-Top2 of the LoRA paper, after arXiv:2101.00190)."""
+
+    like: ClassVar[str] = "full"
 
     name: str = "top_layers"
     num_layers: int = 2

@@ -23,7 +23,7 @@ IN, OUT = 48, 32
 
 
 ALPHAS = (32, 33)
-"""With 32 the scale alpha / r is a power of two at most ranks, which rounds nothing; with 33 each product is rounded."""
+"""With 32 the scale alpha / r is often a power of two, which rounds nothing; with 33 each product is rounded."""
 
 
 def wrapped(base: nn.Module | None = None, *, r: int = 4, alpha: float = 33, **options: object) -> PeftModel:
