@@ -7,12 +7,13 @@ what a method does not read, so that it is in no digest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
+from lora_bench.config.placement import ADDED_LATER
 from lora_bench.errors import Fault
 
 
@@ -329,6 +330,8 @@ class HoulsbyMethodConfig(AdapterMethodConfig):
     """After attention and after the feed-forward part (arXiv:1902.00751)."""
 
     name: str = "adapter_h"
+    norms: bool = field(default=False, metadata=ADDED_LATER)
+    """Whether the norms of every layer are trained too, as Houlsby et al. do; the LoRA paper counts none for H."""
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,7 @@
 """The peak learning rate where `training.lr` is not set: by method, and by the family and width of the model.
 
-What `conf/method/` holds was best on MiniLM, 384 wide. Wider models want lower rates. "LoRA Without Regret" (Schulman et
-al., 2025) fits the best rates of 14 Llama and Qwen models, at alpha = 32 and alpha / r, by
+What `conf/method/` holds was best on MiniLM, 384 wide. Wider models want lower rates. "LoRA Without Regret" (Schulman
+et al., 2025) fits the best rates of 14 Llama and Qwen models, at alpha = 32 and alpha / r, by
 
     full   5e-5 (2000 / width)^p      LoRA   ten times that
 
@@ -11,8 +11,8 @@ numbers). So
     Llama and Qwen, 1024 wide or more   `full` and `lora` have the rate of the fit; a method that is like one of them
                                         is moved by the factor by which that one is
     any other model                     the rate on MiniLM times (384 / width)^p, with Llama's exponent. assumption:
-                                        it was fitted to Llama alone, but from 1e-4 for `full` and 5e-4 for LoRA it gives
-                                        6.7e-6 at GPT-3's width and 2.3e-4 at GPT-2 medium's, where the LoRA paper
+                                        it was fitted to Llama alone, but from 1e-4 for `full` and 5e-4 for LoRA it
+                                        gives 6.7e-6 at GPT-3's width and 2.3e-4 at GPT-2 medium's, where the LoRA paper
                                         (arXiv:2106.09685, tables 11 and 12) has 5e-6 and 2e-4
     narrower than MiniLM                the rate on MiniLM: nothing was measured there
 

@@ -30,7 +30,7 @@ PREFIX = "base_model.model."
 ORIGINAL_HEAD = ".original_module."
 """Where PEFT keeps an unused copy of the head."""
 NO_PEFT_FOLDER = (
-    "What lora_bench trained, for lora_bench: {reason}, so `PeftModel.from_pretrained` would not give the same outputs. "
+    "What lora_bench trained, for lora_bench: {reason}, so `PeftModel.from_pretrained` would give other outputs. "
     "`lora-bench export RUN --out DIR` writes PEFT's format and `lora-bench merge` a whole model, where one fits.\n"
 )
 

@@ -1,4 +1,4 @@
-"""What is saved in PEFT's format is whole there, or does not look like it. Oracle: `PeftModel.from_pretrained` itself."""
+"""What is saved in PEFT's format is whole there, or does not look like it. Oracle: `PeftModel.from_pretrained`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_plain_load_gives_the_same_outputs_or_refuses(method, architecture, tm
         found = through_peft(method, architecture, tmp_path / "weights", tmp_path)
         torch.testing.assert_close(found, case.logits(), rtol=1e-5, atol=1e-5)
         return
-    with pytest.raises(ValueError, match="Can't find 'adapter_config.json'"):
+    with pytest.raises(ValueError, match=r"Can't find 'adapter_config\.json'"):
         through_peft(method, architecture, tmp_path / "weights", tmp_path)
     text = (tmp_path / "weights" / "README.md").read_text(encoding="utf-8")
     assert "`lora-bench export RUN --out DIR` writes PEFT's format" in text
