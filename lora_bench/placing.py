@@ -37,7 +37,7 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
     layers = find_layers(net)
     chosen = placement.chosen_layers(len(layers)) if placement is not None else None
     present = [*roles_of(family_of(net)), *OUTSIDE]
-    split_fused(net, roles, chosen)
+    split = split_fused(net, roles, chosen)
     by_role = {role: tuple(target_modules(net, [role], chosen)) for role in roles if role in present}
     return Placed(
         target_modules=tuple(target_modules(net, roles, chosen)) if roles else (),
@@ -46,6 +46,7 @@ def place(config: RunConfig, net: PreTrainedModel) -> Placed:
         has_encoder=bool(net.config.is_encoder_decoder),
         active_experts=active_experts(net.config.to_dict()),
         by_role=by_role,
+        split_modules=tuple(split),
         ranks=_own_ranks(placement, by_role) | _expert_ranks(config, by_role, net) if placement is not None else {},
     )
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lora_bench.config.rates import rate_note
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.measure import flops, memory
 from lora_bench.measure.memory import num_values
@@ -30,6 +32,8 @@ from lora_bench.training.batches import BatchPlan
 
 OF_PROMPT = ("encoder", "EncDecAttention.k", "EncDecAttention.v")
 """Modules of T5 that the tokens of a prompt go through; those of a response go through the others."""
+FEW_TOKENS = 4
+"""Of a text, where a pass is to show what is connected with what."""
 ORIGINAL_HEAD = "original_module"
 """Where PEFT keeps an unused copy of the head; it is no parameter of the adapted model."""
 
@@ -84,10 +88,13 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
         data_s=data_s,
         rss_bytes=memory.current_rss_bytes(),
         sizes=count_parameters(net, method, placed),
-        flops_per_token=count_flops(net, placed, train),
+        flops_per_token=count_flops(
+            net, placed, train, pad_id=tokenizer.pad_token_id, num_added=config.method.num_added_tokens
+        ),
         notes=[
             *data.notes,
             *budget_note(config, read_architecture(config.model)),
+            *rate_note(config),
             *method.notes,
             *split_notes({"train": train, "validation": validation, "test": test}),
         ],
@@ -124,17 +131,33 @@ def count_parameters(net: nn.Module, method: Method, placed: Placed) -> Sizes:
     )
 
 
-def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit) -> float:
-    """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through."""
+def count_flops(net: nn.Module, placed: Placed, train: EncodedSplit, *, pad_id: int, num_added: int = 0) -> float:
+    """Of a token of the training texts; where encoder and decoder share them, the mean of what each goes through.
+
+    Tokens that the method adds to each text (`num_added`) go through the same, and are shared out over those of the
+    text. A pass over a few tokens shows where gradients flow.
+    """
     once = [*placed.head_modules, "pooler"]
-    total, trained = flops.matrix_parameters(net, per_sequence=once, active_experts=placed.active_experts)
+    needs_gradient = flops.inputs_with_gradient(net, lambda: _look_through(net, train, pad_id=pad_id))
+    total = flops.matrix_numbers(net, needs_gradient, per_sequence=once, active_experts=placed.active_experts)
     if not placed.has_encoder:
-        return flops.flops_per_token(total, trained)
-    of_response = flops.matrix_parameters(net, per_sequence=[*once, *OF_PROMPT])
-    of_prompt = total - of_response[0], trained - of_response[1]
+        return flops.flops_per_token(total) * (1 + num_added * len(train) / train.num_tokens)
+    of_response = flops.matrix_numbers(net, needs_gradient, per_sequence=[*once, *OF_PROMPT])
     num_prompt, num_response = (int(lengths.sum()) for lengths in train.padded_apart)
-    in_all = num_prompt * flops.flops_per_token(*of_prompt) + num_response * flops.flops_per_token(*of_response)
-    return in_all / (num_prompt + num_response)
+    of_prompt = num_prompt * flops.flops_per_token(total - of_response)
+    return (of_prompt + num_response * flops.flops_per_token(of_response)) / (num_prompt + num_response)
+
+
+def _look_through(net: nn.Module, train: EncodedSplit, *, pad_id: int) -> None:
+    """A forward pass over the first tokens of the first text, in evaluation mode, which draws nothing."""
+    batch = collate(train, np.zeros(1, dtype=np.int64), pad_id=pad_id)
+    device = next(net.parameters()).device
+    texts = {name: tensor[:, :FEW_TOKENS].to(device) for name, tensor in batch.items() if name != "labels"}
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    net(**texts)
+    for module, mode in modes:
+        module.training = mode
 
 
 def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[EncodedSplit, EncodedSplit, EncodedSplit]:

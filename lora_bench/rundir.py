@@ -28,12 +28,25 @@ from lora_bench.records import RunResult, from_json, to_json
 TEMPORARY_MARK = ".partial-"
 DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 """What a disk says when it is full, over a quota, read-only or broken."""
+PEFT_CONFIG_FILE = "adapter_config.json"
+"""What PEFT looks for in a folder: there where `PeftModel.from_pretrained` on the plain model is the run."""
+OWN_CONFIG_FILE = "lora_bench_adapter.json"
+"""The same content where it is not (parts of fused matrices, a changed base): PEFT would drop or misread it."""
 LOCK_TRIES = 10
 LOCK_WAIT_S = 0.03
 
 _YAML_LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # the C one reads a hundred configurations in 0.1 s, not 1 s
+
+
+def find_adapter_config(folder: Path) -> Path | None:
+    """The configuration of a PEFT adapter in a folder of weights, under either name; None if there is none.
+
+    Runs of versions before both names have PEFT's, whatever it holds.
+    """
+    names = (OWN_CONFIG_FILE, PEFT_CONFIG_FILE)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 @dataclass(frozen=True)

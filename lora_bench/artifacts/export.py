@@ -26,10 +26,10 @@ from lora_bench.artifacts.peftfolder import (
     write_card,
 )
 from lora_bench.artifacts.restore import RECORD_FOLDER, RECORDED, WEIGHTS_LIST, can_restore
-from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE, ADAPTER_FILE, TrainedRun, check_adapter
+from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun, check_adapter
 from lora_bench.manifest import write_manifest
 from lora_bench.methods.fused import unfuse
-from lora_bench.rundir import directory_bytes
+from lora_bench.rundir import PEFT_CONFIG_FILE, directory_bytes, find_adapter_config
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def _write_adapter(trained: TrainedRun, adapted: Adapted, folder: Path, *, base:
         write_low_rank(joined, folder, plain=load_base(trained), kind=trained.kind, base=base)
         return len(set(joined.factors) & set(splits))
     shutil.copyfile(trained.weights / ADAPTER_FILE, folder / ADAPTER_FILE)
-    config = json.loads((trained.weights / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
+    config = json.loads((trained.weights / PEFT_CONFIG_FILE).read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": base, "revision": trained.config.model.revision}
-    (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    (folder / PEFT_CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     return 0
 
 
@@ -110,5 +110,7 @@ def _write_record(trained: TrainedRun, folder: Path) -> None:
     for name in RECORDED:
         if (trained.run.path / name).is_file():
             shutil.copyfile(trained.run.path / name, record / name)
-    shutil.copyfile(trained.weights / ADAPTER_CONFIG_FILE, record / ADAPTER_CONFIG_FILE)
+    config = find_adapter_config(trained.weights)
+    assert config is not None, "check_adapter has seen it"
+    shutil.copyfile(config, record / config.name)
     write_manifest(trained.weights, record / WEIGHTS_LIST)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lora_bench.artifacts.folder import ORIGIN_FILE
 from lora_bench.artifacts.lowrank import LAYER_A, LAYER_B, PREFIX, Factors, divide_joined
-from lora_bench.artifacts.trained import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+from lora_bench.artifacts.trained import ADAPTER_FILE
 from lora_bench.config.resolve import from_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
 from lora_bench.errors import ArtifactError, UsageError
@@ -20,7 +20,7 @@ from lora_bench.manifest import MANIFEST_FILE, find_change, write_manifest
 from lora_bench.models.load import TORCH_DTYPES, load_model
 from lora_bench.models.split import SplitLinear
 from lora_bench.placing import place
-from lora_bench.rundir import RunDir, filled_folder
+from lora_bench.rundir import PEFT_CONFIG_FILE, RunDir, filled_folder, find_adapter_config
 
 RECORD_FOLDER = "record"
 """Of the run, beside its exported adapter."""
@@ -65,8 +65,8 @@ def can_restore(folder: Path) -> bool:
 
 def _check_export(folder: Path) -> str:
     """Looks at the folder's files; returns the name of the run."""
-    if not (folder / ADAPTER_CONFIG_FILE).is_file():
-        raise UsageError(f"{folder}: is no adapter folder (it has no {ADAPTER_CONFIG_FILE})")
+    if not (folder / PEFT_CONFIG_FILE).is_file():
+        raise UsageError(f"{folder}: is no adapter folder (it has no {PEFT_CONFIG_FILE})")
     if not (folder / ORIGIN_FILE).is_file() or not (folder / RECORD_FOLDER / WEIGHTS_LIST).is_file():
         raise UsageError(
             f"{folder}: was not written by lora-bench export, so nobody knows how it was trained and it cannot become "
@@ -89,7 +89,10 @@ def _check_export(folder: Path) -> str:
 
 def _restore_weights(folder: Path, weights: Path) -> None:
     record = folder / RECORD_FOLDER
-    shutil.copyfile(record / ADAPTER_CONFIG_FILE, weights / ADAPTER_CONFIG_FILE)
+    config = find_adapter_config(record)
+    if config is None:
+        raise ArtifactError(f"{record}: has no configuration of the run's adapter; export the run again")
+    shutil.copyfile(config, weights / config.name)
     tensors = load_file(folder / ADAPTER_FILE)
     divided = _divide(tensors, from_yaml(record / "config.yaml"))
     if divided is None:

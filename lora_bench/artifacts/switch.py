@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from lora_bench.methods.fused import fuse
 from lora_bench.methods.quiet import quiet_peft
 from lora_bench.models import decoder_start, max_tokens, read_architecture
 from lora_bench.placing import place
+from lora_bench.rundir import PEFT_CONFIG_FILE, find_adapter_config
 from lora_bench.tasks import Example
 from lora_bench.tasks.encode import encode
 
@@ -118,13 +122,13 @@ def load_side_by_side(runs: Sequence[TrainedRun], base: nn.Module) -> tuple[Peft
     untouched = logits(base, batch)
     net, load_ms = None, []
     for index, trained in enumerate(runs):
-        started = time.perf_counter()
-        with quiet_peft():
+        with _peft_folder(trained) as folder, quiet_peft():
+            started = time.perf_counter()
             if net is None:
-                net = PeftModel.from_pretrained(base, str(trained.weights), adapter_name=_adapter_name(index))
+                net = PeftModel.from_pretrained(base, folder, adapter_name=_adapter_name(index))
             else:
-                net.load_adapter(str(trained.weights), _adapter_name(index))
-        load_ms.append(1e3 * (time.perf_counter() - started))
+                net.load_adapter(folder, _adapter_name(index))
+            load_ms.append(1e3 * (time.perf_counter() - started))
     assert net is not None, "there is a run"
     net.eval()
     with net.disable_adapter():
@@ -154,6 +158,17 @@ def ask(net: Any, trained: TrainedRun, prompts: Sequence[str]) -> list[str]:
         assert isinstance(task, GenerationTaskConfig), "its kind says so"
         order = np.arange(len(prompts))
         return generate(net, split, order, tokenizer=tokenizer, max_new_tokens=task.max_new_tokens, **shared)
+
+
+@contextlib.contextmanager
+def _peft_folder(trained: TrainedRun) -> Iterator[str]:
+    """The run's adapter under PEFT's names; only for a base that was split as the run's was."""
+    config = find_adapter_config(trained.weights)
+    assert config is not None, "check_adapter has seen it"
+    with tempfile.TemporaryDirectory() as folder:
+        for path, name in ((config, PEFT_CONFIG_FILE), (trained.weights / ADAPTER_FILE, ADAPTER_FILE)):
+            (Path(folder) / name).symlink_to(path.resolve())
+        yield folder
 
 
 def _name_classes(probabilities_NC: Any, trained: TrainedRun) -> list[str]:

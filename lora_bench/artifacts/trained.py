@@ -20,10 +20,10 @@ from lora_bench.models.folders import PICKLES, read_header
 from lora_bench.models.roles import FAMILIES, family_name
 from lora_bench.preflight import cache_folder
 from lora_bench.records import RunResult
-from lora_bench.rundir import RunDir
+from lora_bench.rundir import RunDir, find_adapter_config
 from lora_bench.tasks import load_task
 
-ADAPTER_CONFIG_FILE, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
 USABLE = ("finished", "pruned")
 """Statuses whose weights are of use: a pruned run ended early, and on purpose."""
 AGAIN = "train it again with again=2, or bring the file back from a copy"
@@ -80,9 +80,9 @@ class TrainedRun:
     @property
     def peft_type(self) -> str | None:
         """PEFT's name for what was saved, such as `LORA`; None if that is no PEFT adapter, or an adapter and more."""
-        path = self.weights / ADAPTER_CONFIG_FILE
+        path = find_adapter_config(self.weights)
         is_all = [file.name for file in self.weights.glob("*.safetensors")] == [ADAPTER_FILE]
-        return str(json.loads(path.read_text(encoding="utf-8")).get("peft_type")) if path.is_file() and is_all else None
+        return str(json.loads(path.read_text(encoding="utf-8")).get("peft_type")) if path and is_all else None
 
     @cached_property
     def labels(self) -> list[str] | None:

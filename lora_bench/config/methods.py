@@ -7,12 +7,13 @@ what a method does not read, so that it is in no digest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
+from lora_bench.config.placement import ADDED_LATER
 from lora_bench.errors import Fault
 
 
@@ -64,10 +65,14 @@ class MethodConfig:
     """Whether the base is quantised by that package."""
     sets_lora: ClassVar[Mapping[str, Any]] = {}
     """Keys of `lora` that the method fixes, with its values; another choice than the default is refused."""
+    like: ClassVar[str] = "lora"
+    """The method whose default rate tells how its own moves with the model: `full` for those that train weights as they
+    are, else `lora`."""
 
     name: str = MISSING
     default_lr: float = MISSING
-    """Peak learning rate where `training.lr` is not set; its source stands in the YAML."""
+    """Peak learning rate on MiniLM; its source stands in the YAML. Where `training.lr` is not set, `config.rates` makes
+    of it the rate on the model."""
 
     @property
     def num_added_tokens(self) -> int:
@@ -83,6 +88,8 @@ class MethodConfig:
 class FullMethodConfig(MethodConfig):
     """All weights."""
 
+    like: ClassVar[str] = "full"
+
     name: str = "full"
 
 
@@ -90,12 +97,16 @@ class FullMethodConfig(MethodConfig):
 class BitFitMethodConfig(MethodConfig):
     """The biases alone (BitFit, arXiv:2106.10199)."""
 
+    like: ClassVar[str] = "full"
+
     name: str = "bitfit"
 
 
 @dataclass(kw_only=True)
 class TopLayersMethodConfig(MethodConfig):
     """The last layers and the task head alone (FT-Top2 of the LoRA paper, after arXiv:2101.00190)."""
+
+    like: ClassVar[str] = "full"
 
     name: str = "top_layers"
     num_layers: int = 2
@@ -319,6 +330,8 @@ class HoulsbyMethodConfig(AdapterMethodConfig):
     """After attention and after the feed-forward part (arXiv:1902.00751)."""
 
     name: str = "adapter_h"
+    norms: bool = field(default=False, metadata=ADDED_LATER)
+    """Whether the norms of every layer are trained too, as Houlsby et al. do; the LoRA paper counts none for H."""
 
 
 @dataclass(kw_only=True)

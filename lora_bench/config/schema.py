@@ -289,7 +289,7 @@ class TrainingConfig:
     """How long, how fast and in which precision."""
 
     lr: float = MISSING
-    """Peak learning rate; defaults to the method's `default_lr`."""
+    """Peak learning rate; the default is the method's, for the family and width of the model (`config.rates`)."""
     lr_scale: float | None = field(default=None, metadata=ADDED_LATER)
     """Multiplies `lr`: for a sweep over methods, each around its own rate. It is multiplied out before the run has its
     name, so that the record says `lr` alone."""

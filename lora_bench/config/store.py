@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from lora_bench.config import executor, methods, placement, processes, schema
+from lora_bench.config.rates import resolve_rate
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files; beside the package in a checkout."""
@@ -93,6 +94,7 @@ def register_schemas() -> None:
     """Tells Hydra of every schema; called once by each entry point, again without harm."""
     # For `--help`: Hydra's own list would show the schemas between the choices.
     OmegaConf.register_new_resolver("choices", _list_choices, replace=True)
+    OmegaConf.register_new_resolver("default_rate", resolve_rate, replace=True)
     store = ConfigStore.instance()
     store.store(name="base_run", node=schema.RunConfig, provider="lora_bench")
     for group, members in SCHEMAS.items():

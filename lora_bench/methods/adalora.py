@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from peft import AdaLoraConfig as PeftAdaLoraConfig
-from peft.utils import CONFIG_NAME
 from torch import Tensor, nn
 
 from lora_bench.config.methods import AdaLoraMethodConfig
@@ -23,6 +22,7 @@ from lora_bench.methods.adapted import ADAPTER_FILE, PREFIX, AdaptedMethod, peft
 from lora_bench.methods.base import Placed
 from lora_bench.methods.lora import lora_scaling
 from lora_bench.methods.tensors import read_tensors
+from lora_bench.rundir import PEFT_CONFIG_FILE, find_adapter_config
 
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 """Of PEFT's allocator: importance of each weight at the last step, its average, and the average of its changes."""
@@ -119,12 +119,11 @@ class AdaLoraMethod(AdaptedMethod):
 
 def _saved_pattern(folder: Path) -> dict[str, list[bool]]:
     """Which triplets of each matrix are in the file; empty where none was dropped."""
+    path = find_adapter_config(folder) or folder / PEFT_CONFIG_FILE
     try:
-        settings = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
-        raise ModelError(
-            f"{folder}: its {CONFIG_NAME}, which says what ranks were left, cannot be read ({err})"
-        ) from err
+        raise ModelError(f"{folder}: its {path.name}, which says what ranks were left, cannot be read ({err})") from err
     return settings.get("rank_pattern") or {}
 
 

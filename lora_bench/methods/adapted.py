@@ -22,16 +22,28 @@ from lora_bench.errors import ModelError
 from lora_bench.methods.base import Method, Placed
 from lora_bench.methods.quiet import quiet_peft
 from lora_bench.methods.tensors import check_shapes, read_tensors
+from lora_bench.rundir import OWN_CONFIG_FILE, PEFT_CONFIG_FILE
 
 ADAPTER_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What PEFT writes before the names of a network's modules."""
 ORIGINAL_HEAD = ".original_module."
 """Where PEFT keeps an unused copy of the head."""
+NO_PEFT_FOLDER = (
+    "What lora_bench trained, for lora_bench: {reason}, so `PeftModel.from_pretrained` would give other outputs. "
+    "`lora-bench export RUN --out DIR` writes PEFT's format and `lora-bench merge` a whole model, where one fits.\n"
+)
 
 
 class AdaptedMethod(Method):
-    """A method of PEFT: `peft_config` says which."""
+    """A method of PEFT: `peft_config` says which.
+
+    Attributes:
+        departs: Why `PeftModel.from_pretrained` on the plain model would not give what was trained; empty where it
+            does. Known once `apply` was called.
+    """
+
+    departs = ""
 
     @abstractmethod
     def peft_config(self, placed: Placed) -> PeftConfig:
@@ -39,6 +51,10 @@ class AdaptedMethod(Method):
 
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
         """Wraps the placed matrices in PEFT's layers."""
+        if placed.split_modules:
+            self.departs = f"its modules are parts of {placed.split_modules[0]} and others, which the plain model fuses"
+        elif self.changes_base:
+            self.departs = f"method={self.config.method.name} changes the weights that it stands beside"
         with quiet_peft():
             wrapped = get_peft_model(net, self.peft_config(placed))
         assert isinstance(wrapped, nn.Module), "PEFT wraps the network"
@@ -49,7 +65,7 @@ class AdaptedMethod(Method):
         return wrapped
 
     def save(self, net: nn.Module, folder: Path) -> None:
-        """PEFT's own adapter folder."""
+        """PEFT's own adapter folder; under another name for its configuration where PEFT would misread it."""
         wrapped = peft_model(net)
         state = {name: value for name, value in wrapped.state_dict().items() if ORIGINAL_HEAD not in name}
         # "auto" would ask the hub whether the vocabulary was resized; embeddings are frozen here.
@@ -57,6 +73,9 @@ class AdaptedMethod(Method):
         written = load_file(folder / ADAPTER_FILE)
         if len(kept := _without_copies(written)) < len(written):
             save_file(kept, folder / ADAPTER_FILE, metadata={"format": "pt"})
+        if self.departs:
+            (folder / PEFT_CONFIG_FILE).rename(folder / OWN_CONFIG_FILE)
+            (folder / "README.md").write_text(NO_PEFT_FOLDER.format(reason=self.departs), encoding="utf-8")
 
     def load(self, net: nn.Module, folder: Path) -> None:
         """The adapter and the head, by name."""

@@ -49,6 +49,8 @@ class Placed:
     """Experts that a token goes to, and all that a layer has."""
     by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """`target_modules` by what they do in their layer."""
+    split_modules: tuple[str, ...] = ()
+    """Fused matrices that were split, so that some of `target_modules` are no modules of the plain architecture."""
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Ranks of those whose rank is not `lora.r`."""
     notes: tuple[str, ...] = ()

@@ -24,7 +24,9 @@ class LoraPrefixEmbedMethod(PrefixEmbedMethod):
 
     def apply(self, net: nn.Module, placed: Placed) -> nn.Module:
         """First the adapters, then the tokens."""
-        return self.wrap(self.lora.apply(net, placed), placed)
+        wrapped = self.lora.apply(net, placed)
+        self.lora.departs = self.lora.departs or "trained tokens before the text belong to it"
+        return self.wrap(wrapped, placed)
 
     def save(self, net: nn.Module, folder: Path) -> None:
         """PEFT's own adapter folder, and the prefix beside it."""

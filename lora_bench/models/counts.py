@@ -138,6 +138,12 @@ def layer_parameters(architecture: Architecture, layer: int) -> int:
     return matrices + role_biases(architecture, list(shapes)) + norms + smaller.head_norms * head_dim
 
 
+def layer_norms(architecture: Architecture) -> int:
+    """Numbers in the norms over the hidden size of one layer: 4 d in BERT and GPT-2."""
+    smaller = _SMALLER[model_type_of(architecture)]
+    return smaller.norms * hidden_size(architecture) * (2 if smaller.has_norm_bias else 1)
+
+
 def adapters(method: methods.AdapterMethodConfig, *, width: int, depth: int) -> int:
     """Bottleneck adapters: 2 d m + m + d each, and 2 d for a norm of its own (LoRA, arXiv:2106.09685, 5.1)."""
     each = 2 * width * method.bottleneck + method.bottleneck + width
@@ -169,7 +175,9 @@ def trained_parameters(config: RunConfig, architecture: Architecture) -> int:
     if isinstance(method, methods.VeraMethodConfig):
         return _over_places(config, architecture, lambda shape, r: r + shape[1], r=method.r)
     if isinstance(method, methods.AdapterMethodConfig):
-        return adapters(method, width=hidden_size(architecture), depth=num_layers(architecture))
+        width, depth = hidden_size(architecture), num_layers(architecture)
+        trains_norms = isinstance(method, methods.HoulsbyMethodConfig) and method.norms
+        return adapters(method, width=width, depth=depth) + (depth * layer_norms(architecture) if trains_norms else 0)
     if isinstance(method, methods.PrefixMethodConfig):
         in_every_layer = isinstance(method, methods.PrefixLayerMethodConfig | methods.LoraPrefixLayerMethodConfig)
         count = method.num_tokens * hidden_size(architecture) * (num_layers(architecture) if in_every_layer else 1)

@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from lora_bench.config.overrides import parse
+from lora_bench.config.rates import default_rate
 from lora_bench.config.schema import INFRASTRUCTURE, RunConfig, StudyConfig
 from lora_bench.errors import ConfigError, Fault, suggest
 from lora_bench.search.budget import equal_rank, steps_for_items
@@ -220,7 +221,7 @@ def _baseline_arm(own: Arm, file: StudyFile, config: RunConfig, *, is_searched: 
         return Arm(BASELINE, tuple(words), file.baseline_space, equal_items=own.equal_items)
     space = own.space.without(lambda key: _is_of_method(_bare(key)))
     default_lr = compose_run([*words, *words_of(next(space.without(_is_rate).corners()))]).training.lr
-    ratio = default_lr / config.method.default_lr
+    ratio = default_lr / default_rate(config).value
     dimensions = [_scaled(one, ratio) if _is_rate(one.key) else one for one in space.dimensions]
     if is_searched and not any(len(one.values) != 1 for one in dimensions):
         low, high = default_lr / 10, default_lr * 10

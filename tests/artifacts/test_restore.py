@@ -11,8 +11,9 @@ from lora_bench.artifacts.restore import import_run
 from lora_bench.artifacts.trained import open_run
 from lora_bench.errors import ArtifactError, UsageError
 from lora_bench.manifest import write_manifest
+from lora_bench.rundir import find_adapter_config
 
-FILES = ("config.yaml", "result.json", "metrics.jsonl", "weights/adapter_config.json")
+FILES = ("config.yaml", "result.json", "metrics.jsonl")
 ADAPTER = "weights/adapter_model.safetensors"
 
 
@@ -30,7 +31,8 @@ def test_a_run_comes_back_byte_for_byte(exported, tmp_path, name):
     run, folder = exported(name)
     back = import_run(folder, tmp_path / "root")
     assert back.path == tmp_path / "root" / "runs" / run.name
-    for file in (*FILES, ADAPTER):
+    config = find_adapter_config(run.weights)
+    for file in (*FILES, ADAPTER, f"weights/{config.name}"):
         assert (back.path / file).read_bytes() == (run.run.path / file).read_bytes(), file
     assert open_run(back).result == run.result
 

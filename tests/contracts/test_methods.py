@@ -17,6 +17,7 @@ from lora_bench.methods import METHODS
 from lora_bench.methods.base import is_below
 from lora_bench.methods.lora import lora_layers
 from lora_bench.models import trained_parameters
+from lora_bench.models.routing import recorded_routing, replayed_routing
 
 TRAINED = {
     "full": r"",
@@ -184,12 +185,17 @@ def test_merged_gives_the_same_outputs(build, method, architecture, dtype, toler
     # fp32: rounding of one more addition per weight. bf16: W + BA is rounded to 8 bits once more.
     case = build(method, architecture, dtype=dtype)
     case.train()
-    expected = case.logits()
+    with recorded_routing(case.net) as routing:
+        expected = case.logits()
     merged = case.method.merge(case.net)
     if merged is None:
         return
     assert not [name for name, _ in merged.named_parameters() if re.search("lora|vera|ia3", name)]
-    torch.testing.assert_close(case.logits(merged), expected, atol=tolerance, rtol=tolerance)
+    with replayed_routing(merged, routing):
+        torch.testing.assert_close(case.logits(merged), expected, atol=tolerance, rtol=tolerance)
+    # Rounding sends a token to another expert near a tie alone, and seldom: none or one of 96 here, by the CPU.
+    assert routing.largest_gap <= tolerance
+    assert routing.share_agreeing >= 0.9
 
 
 @over_all

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import gelu, layer_norm, relu
 
 from lora_bench.methods.adapters import CHILD, Bottleneck
+from lora_bench.models import trained_parameters
 
 
 @pytest.fixture
@@ -39,6 +40,20 @@ def test_houlsby_adapts_what_attention_and_feed_forward_write(architecture, buil
         x = torch.randn(2, 5, 32 if name == layer.attention_out else 128 if architecture == "gpt2" else 48)
         written = matrix.forward(x)
         torch.testing.assert_close(matrix(x), written + narrow(matrix.adapter, written, gelu))
+
+
+@pytest.mark.parametrize(("architecture", "norms"), [("bert", 2 * 2 * 64), ("gpt2", 2 * 2 * 64), ("llama", 2 * 2 * 32)])
+def test_houlsbys_norms_are_trained_where_that_is_asked_for(architecture, norms, build):
+    """Two layers, two norms each, 32 wide, with biases in BERT and GPT-2."""
+    plain, case = build("adapter_h", architecture), build("adapter_h", architecture, "method.norms=true")
+    more = sorted(set(case.method.trained(case.net)) - set(plain.method.trained(plain.net)))
+    assert sum(case.net.get_parameter(name).numel() for name in more) == norms
+    counts = [trained_parameters(one.config, one.config.model.architecture) for one in (plain, case)]
+    assert counts[1] - counts[0] == norms
+    before = {name: case.net.get_parameter(name).detach().clone() for name in more}
+    losses = case.train()
+    assert losses[-1] < losses[0]
+    assert [name for name in more if torch.equal(before[name], case.net.get_parameter(name))] == []
 
 
 def test_lin_adapts_the_normed_output_of_the_feed_forward_part(build):

@@ -22,13 +22,15 @@ from lora_bench.methods.fused import FusedLinear, _LoraProduct, _rows_with_gradi
 IN, OUT = 48, 32
 
 
-def wrapped(base: nn.Module | None = None, *, r: int = 4, **options: object) -> PeftModel:
+ALPHAS = (32, 33)
+"""With 32 the scale alpha / r is often a power of two, which rounds nothing; with 33 each product is rounded."""
+
+
+def wrapped(base: nn.Module | None = None, *, r: int = 4, alpha: float = 33, **options: object) -> PeftModel:
     """One adapted layer with a B that is not zero."""
     torch.manual_seed(0)
     net = nn.Sequential(base or nn.Linear(IN, OUT))
-    config = LoraConfig(
-        r=r, lora_alpha=2.5 * r, target_modules=["0"], fan_in_fan_out=isinstance(base, Conv1D), **options
-    )
+    config = LoraConfig(r=r, lora_alpha=alpha, target_modules=["0"], fan_in_fan_out=isinstance(base, Conv1D), **options)
     return fill_b(get_peft_model(net, config))
 
 
@@ -75,10 +77,11 @@ def assert_same(net: nn.Module, other: nn.Module, x: Tensor):
 @pytest.mark.parametrize("shape", [(6, IN), (2, 3, IN), (IN,)], ids=["2d", "3d", "1d"])
 @pytest.mark.parametrize("kind", ["linear", "no_bias", "conv1d"])
 @pytest.mark.parametrize("r", [1, 4, 40])
-def test_equals_peft_in_fp32(kind: str, shape: tuple[int, ...], r: int):
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_equals_peft_in_fp32(kind: str, shape: tuple[int, ...], r: int, alpha: float):
     torch.manual_seed(1)
     base = {"linear": nn.Linear(IN, OUT), "no_bias": nn.Linear(IN, OUT, bias=False), "conv1d": Conv1D(OUT, IN)}[kind]
-    net = wrapped(base, r=r)
+    net = wrapped(base, r=r, alpha=alpha)
     assert_same(net, fused_copy(net), torch.randn(shape))
 
 
@@ -102,13 +105,15 @@ def test_gradients_against_finite_differences():
 
 
 @pytest.mark.parametrize("b_std", [0.01, 0.2, 2.0])
-def test_bf16_error_is_that_of_peft_under_autocast(b_std: float):
+@pytest.mark.parametrize(("alpha", "r"), [(32, 8), (33, 8), (33, 5), (1, 3)])
+def test_bf16_error_is_that_of_peft_under_autocast(b_std: float, alpha: float, r: int):
     # Both round A, B, x A^T and the result to bf16 (2^-9); ours leaves out two roundings of the adapter's part.
-    net = wrapped(r=8)
+    net = wrapped(r=r, alpha=alpha)
     for name, parameter in net.named_parameters():
-        parameter.data = parameter.data.bfloat16().float()
         if "lora_B" in name:
             nn.init.normal_(parameter, std=b_std)
+        if "lora_" not in name:  # The base is in bf16 in both; A and B are masters in fp32, which both round.
+            parameter.data = parameter.data.bfloat16().float()
     x = torch.randn(256, IN).bfloat16().float()
     expected = outcome(copy.deepcopy(net).double(), x.double())
     of_peft = errors(outcome(net, x, autocast=True), expected)

@@ -21,7 +21,7 @@ STEPS = 6
 
 def run(folder, architecture, *, fused, p=1.0, q=1.0):
     """The losses and the final updates of a run with these factors."""
-    words = (f"lora.alpha={32 / (p * q)}", f"method.fused={str(fused).lower()}", "placement=all")
+    words = (f"lora.alpha={33 / (p * q)}", f"method.fused={str(fused).lower()}", "placement=all")
     case = build_case("lora", architecture, *words, folder=folder)
     a, b = ([value for name, value in case.net.named_parameters() if part in name] for part in ("lora_A", "lora_B"))
     head = [value for name, value in case.method.trained(case.net).items() if "lora_" not in name]
@@ -58,5 +58,37 @@ def test_alpha_alone_is_no_invariance(tmp_path):
     losses, _ = run(tmp_path, "bert", fused=True)
     case_losses, _ = run(tmp_path, "bert", fused=True, p=2.0, q=1.0)
     assert case_losses == losses
-    halved = build_case("lora", "bert", "lora.alpha=16", "placement=all", folder=tmp_path)
+    halved = build_case("lora", "bert", "lora.alpha=16.5", "placement=all", folder=tmp_path)
     assert halved.train(steps=STEPS) != losses
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_pissa_at_four_times_its_scale_is_pissa_at_half_the_rate(architecture, tmp_path):
+    """The paper (arXiv:2404.02948) has alpha = r. The factors share the singular values divided by the scale, so at
+
+    alpha = 4 r each starts at half the size, and a rate of half moves it as far in relation: the same run, to the bit.
+    """
+    paper, paper_updates = run_pissa(tmp_path, architecture, alpha=4, rate=RATE)
+    ours, updates = run_pissa(tmp_path, architecture, alpha=16, rate=RATE / 2)
+    assert paper[-1] < paper[0]
+    assert ours == paper
+    assert [name for name in updates if not torch.equal(updates[name], paper_updates[name])] == []
+
+
+def run_pissa(folder, architecture, *, alpha, rate):
+    """The losses and the final updates; Adam's epsilon is scaled as the gradients are."""
+    case = build_case("pissa", architecture, "lora.r=4", f"lora.alpha={alpha}", folder=folder)
+    factors = [value for name, value in case.net.named_parameters() if "lora_" in name]
+    head = [value for name, value in case.method.trained(case.net).items() if "lora_" not in name]
+    groups = [
+        {"params": factors, "lr": rate, "eps": EPSILON * RATE / rate},
+        {"params": head, "lr": RATE, "eps": EPSILON},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    losses = []
+    case.net.train()
+    for _ in range(STEPS):
+        losses.append(case.backward())
+        optimizer.step()
+        optimizer.zero_grad()
+    return losses, {name: layer.get_delta_weight("default") for name, layer in lora_layers(case.net).items()}

@@ -17,10 +17,10 @@ from lora_bench.training.optimizer import build_optimizer
 
 
 @pytest.mark.parametrize(
-    ("convention", "scale"), [("constant", 32 / 16), ("proportional", 32 / 8), ("rslora", 32 / 16**0.5)]
+    ("convention", "scale"), [("constant", 33 / 16), ("proportional", 33 / 8), ("rslora", 33 / 16**0.5)]
 )
 def test_the_scale_is_that_of_its_convention(convention, scale, tmp_path):
-    assert lora_scaling(LoraConfig(r=16, alpha_convention=AlphaConvention(convention))) == scale
+    assert lora_scaling(LoraConfig(r=16, alpha=33, alpha_convention=AlphaConvention(convention))) == scale
     case = build_case("lora", "bert", "lora.r=16", f"lora.alpha_convention={convention}", folder=tmp_path)
     assert {layer.scaling["default"] for layer in lora_layers(case.net).values()} == {scale}
 

@@ -38,8 +38,9 @@ SMALL = {
 @functools.cache
 def configure(method: str, *words: str) -> RunConfig:
     """A resolved configuration; resolved once per test process."""
-    plain = ["model=tiny", f"method={method}", "placement=qv", "lora.r=2", "training.dropout=0", "tracking=none"]
-    return resolve(compose_config([*plain, "training.batch_size=4", *SMALL.get(method, ()), *words]))
+    plain = ["model=tiny", f"method={method}", "placement=qv", "training.dropout=0", "training.batch_size=4"]
+    lora = ["lora.r=2", "lora.alpha=33"]  # No power of two, which would round nothing.
+    return resolve(compose_config([*plain, *lora, "tracking=none", *SMALL.get(method, ()), *words]))
 
 
 def configured(method: str, architecture: str, *words: str) -> RunConfig:
