@@ -59,10 +59,15 @@ COST_TEXTS = {
 
 
 def render_comparison(
-    runs: Sequence[RunDir], *, console: Console, margin: float | None = None, edges: Edges | None = None
+    runs: Sequence[RunDir],
+    *,
+    console: Console,
+    margin: float | None = None,
+    edges: Edges | None = None,
+    sort: str | None = None,
 ) -> None:
     """Print the tables of these runs: drawn in a terminal, as Markdown elsewhere. See `build_comparison`."""
-    comparison = build_comparison(runs, margin=margin, edges=edges)
+    comparison = build_comparison(runs, margin=margin, edges=edges, sort=sort)
     if not console.is_terminal:
         console.print(comparison_markdown(comparison), markup=False, highlight=False, soft_wrap=True)
         return
