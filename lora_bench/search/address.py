@@ -128,7 +128,7 @@ def _best(overview: Overview, kind: str | None, text: str) -> TrialRow:
         kinds = list(dict.fromkeys(row.kind for row in overview.rows))
         if kind not in kinds:
             raise UsageError(
-                f"RUN: '{text}': no '{kind}'{suggest(kind, kinds)}; {overview.name} has {', '.join(kinds)}"
+                f"RUN: '{text}': no method '{kind}'{suggest(kind, kinds)}; {overview.name} has {', '.join(kinds)}"
             )
         best = overview.best_of_kind(kind)
         rows = [row for row in overview.rows if row.kind == kind]

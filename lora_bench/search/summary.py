@@ -77,7 +77,7 @@ def _table(title: str, rows: Sequence[TrialRow], overview: Overview) -> Renderab
     for key in keys:
         table.add_column(key.lstrip("+"))
     for objective in overview.objectives:
-        table.add_column(objective.metric, justify="right")
+        table.add_column(objective.metric, justify="right", overflow="fold")
     for row in rows:
         values = [row.metrics.get(objective.metric) for objective in overview.objectives]
         table.add_row(
