@@ -206,7 +206,8 @@ class _Run:
             where += f" of process {self._backend.rank}"
             advice = "a smaller training.micro_batch_size, or more processes, need less"
         progress.error = f"out of memory {where} after {progress.steps} steps ({cause}); {advice}"
-        return replace(self._result(progress), details={"largest_micro_batch": fitting})
+        result = self._result(progress)
+        return replace(result, details={**result.details, "largest_micro_batch": fitting})
 
     def _fitting_micro_batch(self) -> int | None:
         """Not looked for among several processes: the others are not there to take steps with."""
@@ -317,6 +318,7 @@ class _Run:
             ),
             notes=[*(prepared.notes if prepared else []), *self._backend.notes],
             error=progress.error,
+            details={"max_tokens": prepared.train.max_length} if prepared else {},
         )
 
 

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lora_bench.artifacts import commands as artifact_commands
 from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest
+from lora_bench.listing import add_selection
 from lora_bench.search import commands as study_commands
 
 if TYPE_CHECKING:
-    from lora_bench.report import Record
     from lora_bench.rundir import RunDir
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_ROOT = "outputs"
 DEFAULT_PORT = 5000
+RUN_ARGUMENTS = ("run_name", "run_names", "head", "parts")
+"""Arguments of commands that name runs; `parts` with a weight after each."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = re.findall(r"--[\w-]+", own.format_help())
         own.error(f"unknown word '{unknown[0]}'{suggest(unknown[0].split('=')[0], options)}; see {own.prog} --help")
     try:
+        _resolve_addresses(arguments)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -75,6 +78,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LoraBenchError as err:
         print(f"{type(err).__name__}: {err}", file=sys.stderr)
         return EXIT_USAGE if isinstance(err, UsageError | ConfigError) else EXIT_FAILED
+
+
+def _resolve_addresses(arguments: argparse.Namespace) -> None:
+    """Puts the folder of a run in place of `best:STUDY` and `STUDY:TRIAL`, wherever a command takes a RUN."""
+    given = vars(arguments)
+    named = [name for name in RUN_ARGUMENTS if given.get(name)]
+    if not any(":" in text for name in named for text in _texts(given[name])):
+        return
+    from lora_bench.search.address import resolve_part, resolve_run
+
+    for name in named:
+        resolve = resolve_part if name == "parts" else resolve_run
+        found = [resolve(text, arguments.root) for text in _texts(given[name])]
+        given[name] = found[0] if isinstance(given[name], str) else found
+
+
+def _texts(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -104,6 +125,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         commands[name] = command
     study_commands.add_arguments(commands)
     artifact_commands.add_arguments(commands)
+    for name in ("runs", "report"):
+        add_selection(commands[name])
+    commands["runs"].add_argument("--paths", action="store_true", help="show the folders of the runs, not their names")
     commands["report"].add_argument("--markdown", action="store_true", help="print Markdown in a terminal too")
     commands["report"].add_argument(
         "--margin",
@@ -136,16 +160,22 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 
 def show_runs(arguments: argparse.Namespace) -> int:
     """`lora-bench runs`."""
+    from lora_bench.listing import describe, print_runs, selection_from
     from lora_bench.report import load_records
+    from lora_bench.report.labels import varied_keys
+    from lora_bench.report.select import select
 
     records, problems = load_records(_find_runs(arguments))
     for problem in problems:
         print(problem, file=sys.stderr)
-    entries = [_describe(record) for record in records]
+    varied = varied_keys(records)
+    entries = [describe(record, varied) for record in select(records, selection_from(arguments))]
     if arguments.json:
         _print_json(entries)
+    elif not entries:
+        print(_nothing(len(records), arguments))
     else:
-        _print_runs(entries)
+        print_runs(entries, with_paths=arguments.paths)
     return EXIT_FAILED if problems else EXIT_DONE
 
 
@@ -165,19 +195,42 @@ def show_data(arguments: argparse.Namespace) -> int:
 
 def show_report(arguments: argparse.Namespace) -> int:
     """`lora-bench report`."""
-    from rich.console import Console
-
+    from lora_bench.console import build_console
     from lora_bench.report import build_comparison, comparison_json, comparison_markdown, render_comparison
 
-    runs, margin = _find_runs(arguments), arguments.margin
-    edges = _rate_edges(arguments)
+    runs, sort = _select_runs(arguments), arguments.sort
+    asked = {"margin": arguments.margin, "edges": _rate_edges(arguments), "sort": sort}
     if arguments.json:
-        _print_json(comparison_json(build_comparison(runs, margin=margin, edges=edges)))
+        _print_json(comparison_json(build_comparison(runs, **asked)))
     elif arguments.markdown:
-        print(comparison_markdown(build_comparison(runs, margin=margin, edges=edges)))
+        print(comparison_markdown(build_comparison(runs, **asked)))
     else:
-        render_comparison(runs, console=Console(), margin=margin, edges=edges)
+        render_comparison(runs, console=build_console(), **asked)
     return EXIT_DONE
+
+
+def _select_runs(arguments: argparse.Namespace) -> list[RunDir]:
+    """The runs that a report is asked for; those that cannot be read go with them, since it names them."""
+    from lora_bench.listing import selection_from
+    from lora_bench.report import load_records
+    from lora_bench.report.select import select
+
+    runs, selection = _find_runs(arguments), selection_from(arguments)
+    if selection.is_everything:
+        return runs
+    records, _ = load_records(runs)
+    chosen = [record.run for record in select(records, selection)]
+    if not chosen and records:
+        raise UsageError(_nothing(len(records), arguments))
+    readable = {record.run.path for record in records}
+    return [*chosen, *(run for run in runs if run.path not in readable)]
+
+
+def _nothing(num_runs: int, arguments: argparse.Namespace) -> str:
+    root = arguments.root.absolute()
+    if not num_runs:
+        return f"no run in {root} yet; `python run.py` makes one"
+    return f"none of the {num_runs} runs in {root} is of that kind; without options all are listed"
 
 
 def show_dashboard(arguments: argparse.Namespace) -> int:
@@ -278,46 +331,6 @@ def _find_runs(arguments: argparse.Namespace) -> list[RunDir]:
         what = "is a file" if root.exists() else "does not exist"
         raise UsageError(f"--root: {root.absolute()} {what}; give the folder of the runs, or record some with run.py")
     return find_run_dirs(root)
-
-
-def _describe(record: Record) -> dict[str, Any]:
-    """A run as `lora-bench runs --json` shows it."""
-    from lora_bench.config.resolve import plain_digest
-
-    result, config = record.result, record.config
-    score = result.score(result.headline) if result else None
-    return {
-        "path": str(record.run.path.absolute()),
-        "status": record.state,
-        "config_digest": result.config_digest if result else plain_digest(config),
-        "model": config["model"]["name"],
-        "task": config["task"]["name"],
-        "method": config["method"]["name"],
-        "r": (config.get("lora") or {}).get("r"),
-        "seed": config["seed"],
-        "steps": result.steps if result else int(record.run.read_status().get("step", 0)),
-        "headline": score.name if score else None,
-        "value": score.value if score else None,
-        "ci_low": score.ci_low if score else None,
-        "ci_high": score.ci_high if score else None,
-        "trainable_parameters": result.sizes.trainable_parameters if result and result.sizes else None,
-        "peak_training_bytes": result.memory.peak_tensor_bytes if result and result.memory else None,
-        "checkpoint_bytes": result.sizes.weights_bytes if result and result.sizes else None,
-        "step_median_ms": result.timing.step_median_ms if result and result.timing else None,
-        "error": result.error if result else None,
-    }
-
-
-def _print_runs(entries: Sequence[dict[str, Any]]) -> None:
-    """Aligned columns; the name is last because it is long, and whole because it is copied."""
-    rows = [("status", "step", "score", "digest", "run")]
-    for entry in entries:
-        score = f"{entry['headline']} {entry['value']:.3f}" if entry["headline"] else "-"
-        name = os.path.relpath(entry["path"])
-        rows.append((entry["status"], str(entry["steps"]), score, entry["config_digest"][:10], name))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _print_json(data: Any) -> None:

@@ -77,9 +77,10 @@ def examine(*, root: Path, cache: Path) -> list[Check]:
 
 def show(checks: list[Check]) -> None:
     """Prints the rows, grouped."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from lora_bench.console import build_console
 
     styles = {"ok": "green", "absent": "dim", "fault": "red"}
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -92,7 +93,7 @@ def show(checks: list[Check]) -> None:
         if check.advice:
             answer.append(f"  {check.advice}", style="dim")
         table.add_row(Text(f"  {check.name}"), Text(check.status, style=styles[check.status]), answer)
-    Console().print(table)
+    build_console().print(table)
 
 
 def ask(group: str, question: Callable[[], Iterator[Check]]) -> Iterator[Check]:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
+from lora_bench.console import build_console
 from lora_bench.errors import ConfigError, Fault, RunInterrupted
 from lora_bench.models.budget import settle_rank
 from lora_bench.naming import run_dir_for
@@ -24,7 +25,7 @@ def run_single(composed: DictConfig) -> int:
     Raises:
         ConfigError: With every fault found before a weight was loaded.
     """
-    console = Console()
+    console = build_console()
     config = check_built(lambda: settle_rank(resolve(composed)))
     if config.executor.name != "local":
         problem = f"{config.executor.name}, which carries out studies; add -m, or leave it out to run here"

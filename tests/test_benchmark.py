@@ -248,7 +248,7 @@ def test_out_of_memory_is_a_result_with_a_micro_batch_that_fits(tiny, monkeypatc
     monkeypatch.setattr(Loop, "_step", step)
     result, _ = run(tiny())
     assert (result.status, result.steps) == ("oom", 2)
-    assert result.details == {"largest_micro_batch": 4}
+    assert result.details["largest_micro_batch"] == 4
     assert "training.micro_batch_size=4 fits" in (result.error or "")
 
 

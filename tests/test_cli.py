@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 
 import pytest
+from support.recorded_studies import rank_study
 from support.synthetic_runs import finished_run, rank_grid, start_run, synthetic_config
 
 from lora_bench import cli
@@ -93,14 +95,67 @@ def test_runs_as_json_have_path_status_digest_and_headline(tmp_path, capsys):
     assert second["value"] is None
 
 
-def test_runs_as_text_are_columns_whose_last_is_the_folder(tmp_path, capsys, monkeypatch):
-    rank_grid(tmp_path)
+def test_runs_as_text_are_columns_whose_last_is_the_name_or_on_request_the_folder(tmp_path, capsys, monkeypatch):
+    runs = rank_grid(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["runs", "--root", "."]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["status", "step", "score", "digest", "run"]
-    assert len(lines) == 5
+    assert head.split() == ["status", "step", "score", "what", "run"]
+    assert {line.split()[-1] for line in lines} == {run.path.name for run in runs}
+    assert any("  lora r=64 lr 2e-3 s0  " in line for line in lines)
+    assert cli.main(["runs", "--root", ".", "--paths"]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
     assert all((tmp_path / line.split()[-1]).is_dir() for line in lines)
+
+
+def test_runs_and_reports_are_of_a_study_alone(tmp_path, capsys):
+    rank_study(tmp_path)
+    finished_run(tmp_path, synthetic_config(r=64, lr=1e-4), name="other")
+    assert cli.main(["runs", "--root", str(tmp_path), "--study", "ranks", "--method", "full", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], entry["study"], entry["label"]) for entry in entries] == [
+        ("run-4", "ranks", "full lr 1e-4 s0"),
+        ("run-5", "ranks", "full lr 3e-4 s0"),
+    ]
+    assert cli.main(["report", "--root", str(tmp_path), "--study", "ranks", "--sort", "lr"]) == 0
+    out = capsys.readouterr().out
+    assert "LoRA r=64" not in out
+    assert [line.split("|")[2].split(",")[1].strip() for line in out.splitlines() if line.startswith("| LoRA")] == [
+        "lr 0.0005",
+        "lr 0.0005",
+        "lr 0.002",
+        "lr 0.002",
+    ]
+    assert cli.main(["report", "--root", str(tmp_path), "--study", "rank"]) == 1
+    assert "no study 'rank'" in (err := capsys.readouterr().err)
+    assert "(did you mean 'ranks'?)" in err
+    assert cli.main(["report", "--root", str(tmp_path), "--status", "oom"]) == cli.EXIT_USAGE
+    assert "none of the 7 runs" in capsys.readouterr().err
+
+
+def test_nothing_folds_in_a_pipe(tmp_path):
+    rank_study(tmp_path, text="Which rank " * 20 + "does LoRA need?", name="a-long-name-" * 8)
+    environment = {**os.environ, "COLUMNS": "40"}
+    for words in (["study", "a-long-name-" * 8], ["studies"], ["runs"], ["report"]):
+        done = subprocess.run(
+            [*COMMAND, *words, "--root", str(tmp_path)], capture_output=True, text=True, check=True, env=environment
+        )
+        if words[0] == "runs":
+            assert [line.split()[-1] for line in done.stdout.splitlines()] == ["run", *(f"run-{n}" for n in range(6))]
+            continue
+        assert max(map(len, done.stdout.splitlines())) > 80
+        if words[0] == "study":
+            assert "Which rank " * 20 + "does LoRA need?" in done.stdout
+            (head,) = [line for line in done.stdout.splitlines() if line.startswith("method  trial")]
+            assert head.split() == ["method", "trial", "status", "lora.r", "training.lr", "eval/accuracy"]
+
+
+def test_a_run_may_be_named_by_its_place_in_a_study(tmp_path, capsys):
+    rank_study(tmp_path, num_finished=0)
+    words = ["merge", "best:ranks", "--out", str(tmp_path / "out"), "--root", str(tmp_path)]
+    assert cli.main(words) == cli.EXIT_USAGE
+    assert "'best:ranks': none of its 4 trials has finished with eval/accuracy" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_run_is_told_apart_from_the_list(tmp_path, capsys):

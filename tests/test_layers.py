@@ -10,14 +10,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lora_bench"
 
 LINES = [
-    ["errors", "manifest", "records", "rundir", "tables"],
+    ["console", "errors", "manifest", "records", "rundir", "tables"],
     ["config"],
     ["models", "methods", "tasks", "measure"],
     ["training", "evaluation"],
     ["naming", "placing", "preflight", "recorder", "progress", "prepared", "summary", "benchmark"],
     ["execution", "tracking", "artifacts"],
     ["search"],
-    ["cli", "datasheet", "doctor", "doctor_cluster", "single"],
+    ["cli", "datasheet", "doctor", "doctor_cluster", "listing", "single"],
 ]
 """From the ground up. Members of one line do not import each other, except on the lines named below."""
 

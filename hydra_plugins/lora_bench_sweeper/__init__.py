@@ -19,13 +19,12 @@ class LoraBenchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep and ends the program with its exit code."""
-        from rich.console import Console
-
+        from lora_bench.console import build_console
         from lora_bench.errors import ConfigError, LoraBenchError
         from lora_bench.search.sweep import sweep
 
         try:
-            code = sweep(arguments, console=Console())
+            code = sweep(arguments, console=build_console())
         except LoraBenchError as err:
             print(err, file=sys.stderr)
             code = 2 if isinstance(err, ConfigError) else 1

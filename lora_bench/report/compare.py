@@ -14,6 +14,7 @@ from lora_bench.report.items import answered, item_sums, item_weights, read_item
 from lora_bench.report.load import load_records
 from lora_bench.report.pairs import compare_pairs
 from lora_bench.report.rows import COSTS, Row, build_rows, headline_score
+from lora_bench.report.select import sort_rows
 from lora_bench.report.statistics import Estimate
 from lora_bench.report.verdicts import AT_EDGE, Difference, Rule, difference_json, judge_pair
 from lora_bench.rundir import RunDir
@@ -76,7 +77,9 @@ class Comparison:
     """Sentences about runs without a result."""
 
 
-def build_comparison(runs: Sequence[RunDir], *, margin: float | None = None, edges: Edges | None = None) -> Comparison:
+def build_comparison(
+    runs: Sequence[RunDir], *, margin: float | None = None, edges: Edges | None = None, sort: str | None = None
+) -> Comparison:
     """Read the runs and compare them. Runs without a result are counted and left out.
 
     Args:
@@ -84,13 +87,14 @@ def build_comparison(runs: Sequence[RunDir], *, margin: float | None = None, edg
         margin: Differences of the headline score below it are called equal; None asks only which is better.
         edges: Where rates lie in the spaces of their studies; the rates of a table are its own space where a run is
             not in it.
+        sort: Key of `select.sort_rows`; None keeps the order of `build_rows`.
     """
     records, problems = load_records(runs)
     waiting = Counter(record.state for record in records if record.result is None)
     left_out = [f"{count} {state}, not in the table yet" for state, count in sorted(waiting.items())] + problems
     groups = split_by_agreement([record for record in records if record.result is not None])
     tables = [
-        _build_table(fields, build_rows(members, baseline_method=BASELINE_METHOD), margin, edges or {})
+        _build_table(fields, sort_rows(build_rows(members, baseline_method=BASELINE_METHOD), sort), margin, edges or {})
         for fields, members in groups
     ]
     return Comparison(tables, differing([fields for fields, _ in groups]), left_out)

@@ -59,10 +59,15 @@ COST_TEXTS = {
 
 
 def render_comparison(
-    runs: Sequence[RunDir], *, console: Console, margin: float | None = None, edges: Edges | None = None
+    runs: Sequence[RunDir],
+    *,
+    console: Console,
+    margin: float | None = None,
+    edges: Edges | None = None,
+    sort: str | None = None,
 ) -> None:
     """Print the tables of these runs: drawn in a terminal, as Markdown elsewhere. See `build_comparison`."""
-    comparison = build_comparison(runs, margin=margin, edges=edges)
+    comparison = build_comparison(runs, margin=margin, edges=edges, sort=sort)
     if not console.is_terminal:
         console.print(comparison_markdown(comparison), markup=False, highlight=False, soft_wrap=True)
         return
@@ -202,9 +207,16 @@ def _title(table: Table) -> str:
 def _subtitle(table: Table) -> str:
     fields = table.fields
     steps = f"{fields['training.max_steps']} steps of batch {fields['training.batch_size']}"
-    length = f"up to {fields['task.max_length']} tokens"
+    length = f"up to {_max_tokens(table)} tokens"
     known = [steps, fields["training.dtype"], length, fields.get("evaluation"), fields.get("hardware")]
     return ", ".join(filter(None, known))
+
+
+def _max_tokens(table: Table) -> int:
+    """The most that a text had: `task.max_length`, or what the model has positions for beside a method's own."""
+    records = [record for row in table.rows for record in row.records]
+    known = (record.result.details.get("max_tokens") for record in records if record.result is not None)
+    return max(filter(None, known), default=int(table.fields["task.max_length"]))
 
 
 def _footnotes(table: Table) -> Iterator[str]:

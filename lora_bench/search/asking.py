@@ -127,7 +127,7 @@ class SearchSupply:
         trials = [trial_from_line(line, self._directory.runs) for line in lines]
         verdicts = [judge(trial, self._question) for trial in trials]
         known = side.optuna.trials()
-        if not _agree(lines, verdicts, known):
+        if not agrees(lines, verdicts, known):
             self.notes.append(f"{side.arm.name}: Optuna's study made again from {len(lines)} trials and their runs")
             side.optuna.rebuild(lines, verdicts)
             known = side.optuna.trials()
@@ -240,7 +240,7 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     return Verdict(status, metrics, curve, attributes)
 
 
-def _agree(lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None], known: Sequence[FrozenTrial]) -> bool:
+def agrees(lines: Sequence[TrialLine], verdicts: Sequence[Verdict | None], known: Sequence[FrozenTrial]) -> bool:
     """Whether Optuna has every trial on record, at the same point, and none finished whose runs are not."""
     if len(known) < len(lines):
         return False

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_bench.errors import StudyError, suggest
+from lora_bench.errors import LoraBenchError, StudyError, UsageError, suggest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lora_bench.search.influence import Influence
     from lora_bench.search.overview import Overview
     from lora_bench.search.studydir import StudyDir
 
@@ -28,12 +31,13 @@ def show_studies(arguments: argparse.Namespace) -> int:
     from lora_bench.search.overview import describe, read_overview
     from lora_bench.search.studydir import find_study_dirs
 
-    overviews = [read_overview(directory) for directory in find_study_dirs(Path(arguments.root))]
+    root = _root(arguments)
+    overviews = [read_overview(directory) for directory in find_study_dirs(root)]
     if arguments.json:
         _print_json([{**describe(overview), "trials": len(overview.rows)} for overview in overviews])
         return 0
     if not overviews:
-        print("no study yet; `python run.py -m lora.r=1,4` starts one")
+        print(f"no study in {root} yet; `python run.py -m lora.r=1,4` starts one")
     for overview in overviews:
         best = overview.best(overview.arms[0]) if overview.arms else None
         metric = overview.objectives[0].metric
@@ -45,26 +49,29 @@ def show_studies(arguments: argparse.Namespace) -> int:
 
 def show_study(arguments: argparse.Namespace) -> int:
     """`lora-bench study NAME`: once, or again and again while it runs and somebody looks."""
-    from rich.console import Console
-
+    from lora_bench.console import build_console
     from lora_bench.report.ranking import ranking_json
     from lora_bench.report.ranking_table import render_ranking
+    from lora_bench.search.influence import influence_json
     from lora_bench.search.overview import describe, read_overview
     from lora_bench.search.ranking import rank_methods
     from lora_bench.search.summary import render_overview
 
     directory = _find(arguments)
+    if arguments.optuna:
+        return _show_optuna(directory, arguments)
     overview = read_overview(directory)
     if arguments.json:
-        _print_json({**describe(overview), "rankings": list(map(ranking_json, rank_methods(overview)))})
+        found = {"rankings": list(map(ranking_json, rank_methods(overview)))}
+        _print_json({**describe(overview), "importances": influence_json(_influence(directory)), **found})
         return 0
-    console = Console()
+    console = build_console()
     is_watched = overview.state == "running" and console.is_terminal
     if is_watched:
         overview = _watch(directory, console=console)
     rankings = rank_methods(overview)
     if not is_watched:
-        console.print(render_overview(overview, is_ranked=bool(rankings)))
+        console.print(render_overview(overview, found=_influence(directory), is_ranked=bool(rankings)))
     for ranking in rankings:
         console.print()
         render_ranking(ranking, console=console)
@@ -78,19 +85,53 @@ def _watch(directory: StudyDir, *, console: Console) -> Overview:
     from lora_bench.search.overview import read_overview
     from lora_bench.search.summary import render_overview
 
-    overview = read_overview(directory)
-    with Live(render_overview(overview), console=console, auto_refresh=False) as live:
+    overview, found = read_overview(directory), _influence(directory)
+    with Live(render_overview(overview, found=found), console=console, auto_refresh=False) as live:
         while overview.state == "running":
             time.sleep(REFRESH_S)
-            overview = read_overview(directory)
-            live.update(render_overview(overview), refresh=True)
+            before, overview = overview.counts, read_overview(directory)
+            if overview.counts != before:
+                found = _influence(directory)
+            live.update(render_overview(overview, found=found), refresh=True)
     return overview
+
+
+def _influence(directory: StudyDir) -> Influence:
+    """What each parameter matters; nothing where a record cannot be read, which is said beside the rest."""
+    from lora_bench.search.influence import recorded_influence
+
+    try:
+        return recorded_influence(directory)
+    except LoraBenchError as err:
+        print(err, file=sys.stderr)
+        return {}
+
+
+def _show_optuna(directory: StudyDir, arguments: argparse.Namespace) -> int:
+    """Brings Optuna's study up to date, unless its controller does, and says what shows it."""
+    from lora_bench.search.optuna_view import view_name
+    from lora_bench.search.rebuild import refresh_optuna
+    from lora_bench.search.recorded import recorded_question
+    from lora_bench.tracking.store import shown_uri
+
+    holder = directory.holder()
+    question = recorded_question(directory) if holder else refresh_optuna(directory)
+    url = question.study.storage
+    storage = shown_uri(url) if url is not None else str(directory.journal)
+    if arguments.json:
+        _print_json({"storage": storage, "study": view_name(question), "is_running": holder is not None})
+        return 0
+    kept = "its controller brings it up to date every ten seconds" if holder else "up to date"
+    print(f"{view_name(question)}: {kept}")
+    print(f"optuna-dashboard {shlex.quote(storage)}")
+    if importlib.util.find_spec("optuna_dashboard") is None:
+        print("optuna-dashboard is not installed; pip install 'lora-bench[dashboard]'", file=sys.stderr)
+    return 0
 
 
 def retry_study(arguments: argparse.Namespace) -> int:
     """`lora-bench retry STUDY --status failed,oom`: moves those records aside and goes on with the study."""
-    from rich.console import Console
-
+    from lora_bench.console import build_console
     from lora_bench.rundir import RunDir
     from lora_bench.search.sweep import sweep
 
@@ -109,7 +150,7 @@ def retry_study(arguments: argparse.Namespace) -> int:
     print(f"{num_moved} runs of {directory.path.name} to be tried again")
     if not num_moved:
         return 0
-    return sweep(_command(directory, arguments), console=Console())
+    return sweep(_command(directory, arguments), console=build_console())
 
 
 def stop_study(arguments: argparse.Namespace) -> int:
@@ -149,18 +190,37 @@ def add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
     """What these commands take beside `--root` and `--json`."""
     for name in ("study", "retry", "stop", "rebuild"):
         commands[name].add_argument("study", metavar="STUDY", help="name of the study, see `lora-bench studies`")
+    commands["study"].add_argument(
+        "--optuna", action="store_true", help="bring its Optuna study up to date, and print the command that shows it"
+    )
     commands["retry"].add_argument("--status", default="failed", help="statuses, with commas between (%(default)s)")
 
 
-def _find(arguments: argparse.Namespace) -> StudyDir:
+def _root(arguments: argparse.Namespace) -> Path:
+    root = Path(arguments.root).absolute()
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UsageError(f"--root: {root} {what}; give the folder of the studies, paths.root of their commands")
+    return root
+
+
+def find_study(name: str, root: Path) -> StudyDir:
+    """Return the study of this name.
+
+    Raises:
+        StudyError: If there is none, with the nearest name.
+    """
     from lora_bench.search.studydir import find_study_dirs
 
-    known = {directory.path.name: directory for directory in find_study_dirs(Path(arguments.root).absolute())}
-    if arguments.study not in known:
-        near = suggest(arguments.study, known)
+    known = {directory.path.name: directory for directory in find_study_dirs(root)}
+    if name not in known:
         names = ", ".join(known) or "none"
-        raise StudyError(f"no study '{arguments.study}' in {Path(arguments.root).absolute()}{near}; studies: {names}")
-    return known[arguments.study]
+        raise StudyError(f"no study '{name}' in {root}{suggest(name, known)}; studies: {names}")
+    return known[name]
+
+
+def _find(arguments: argparse.Namespace) -> StudyDir:
+    return find_study(arguments.study, _root(arguments))
 
 
 def _command(directory: StudyDir, arguments: argparse.Namespace) -> list[str]:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lora_bench.config.schema import StudyConfig
 from lora_bench.errors import Fault, suggest
@@ -77,6 +78,11 @@ def build_objectives(study: StudyConfig, headline: str) -> tuple[list[Objective]
             near = suggest(direction, DIRECTIONS)
             faults.append(Fault("study.direction", f"'{direction}'{near}; accepted: {', '.join(DIRECTIONS)}"))
     return [Objective(*pair) for pair in zip(names, directions, strict=True)], faults
+
+
+def recorded_objectives(question: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Return the objectives of a question on record."""
+    return tuple(Objective(*reversed(text.split(" ", 1))) for text in question["objectives"])
 
 
 def build_constraints(texts: Sequence[str]) -> tuple[list[Constraint], list[Fault]]:

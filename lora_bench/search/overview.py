@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,9 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora_bench.errors import LoraBenchError
 from lora_bench.rundir import RunDir
 from lora_bench.search.edges import Arms, read_arms
-from lora_bench.search.objectives import Constraint, Objective, build_constraints, mean_metrics
+from lora_bench.search.objectives import (
+    Constraint,
+    Objective,
+    build_constraints,
+    mean_metrics,
+    recorded_objectives,
+)
 from lora_bench.search.question import BASELINE
 from lora_bench.search.studydir import StudyDir, TrialLine
 from lora_bench.search.trials import trial_status
@@ -28,11 +36,13 @@ class TrialRow:
     """Means over the seeds that have a result."""
     is_feasible: bool
     """Whether it keeps the study's constraints."""
+    method: str | None = None
+    """What its words choose; None where they choose none and no run of its arm has begun."""
 
     @property
     def kind(self) -> str:
-        """What trials are compared as: the method where it is varied, else the study's own or the baseline."""
-        method = self.line.point.get("method")
+        """What trials are compared as: their method, or else the study's own or the baseline."""
+        method = self.line.point.get("method", self.method)
         return str(method) if method is not None else "baseline" if self.line.arm == BASELINE else "study"
 
     @property
@@ -75,10 +85,14 @@ class Overview:
         """The best trial of an arm by the first objective, or None while none has finished."""
         return self._best(row for row in self.rows if row.line.arm == arm)
 
+    def best_of_kind(self, kind: str) -> TrialRow | None:
+        """The best trial of a kind, or None while none has finished."""
+        return self._best(row for row in self.rows if row.kind == kind)
+
     def best_of_each_method(self) -> list[TrialRow]:
         """The best trial of each arm, and of each method where methods are varied; those that have one."""
         kinds = dict.fromkeys(row.kind for row in self.rows)
-        found = (self._best(row for row in self.rows if row.kind == kind) for kind in kinds)
+        found = map(self.best_of_kind, kinds)
         return [row for row in found if row is not None]
 
     def _best(self, rows: Iterable[TrialRow]) -> TrialRow | None:
@@ -105,13 +119,15 @@ def read_overview(directory: StudyDir) -> Overview:
     constraints, _ = build_constraints(question["constraints"])
     holder, progress = directory.holder(), directory.read_progress()
     state = progress.get("state", "died")
-    rows = (_row(line, directory.runs, constraints) for line in directory.read_trials())
+    lines = directory.read_trials()
+    methods = {line.arm: None for line in lines} | dict(_default_methods(lines, directory.runs))
+    rows = (_row(line, directory.runs, constraints, methods[line.arm]) for line in lines)
     return Overview(
         name=directory.path.name,
         text=recorded["text"],
         state="running" if holder else "died" if state == "running" else state,
         holder=holder,
-        objectives=tuple(Objective(*reversed(text.split(" ", 1))) for text in question["objectives"]),
+        objectives=recorded_objectives(question),
         rows=tuple(row for row in rows if row.line.duplicate_of is None),
         progress=progress,
         command=tuple(recorded["command"]),
@@ -119,6 +135,11 @@ def read_overview(directory: StudyDir) -> Overview:
         spaces=read_arms(question),
         margin=question.get("margin"),
     )
+
+
+def trial_name(row: TrialRow) -> str:
+    """Return what a trial is called within its study: `3`, or `baseline-3`."""
+    return f"{BASELINE}-{row.line.number}" if row.line.arm == BASELINE else str(row.line.number)
 
 
 def repeat_command(row: TrialRow, runs: Path) -> str:
@@ -129,15 +150,30 @@ def repeat_command(row: TrialRow, runs: Path) -> str:
     return shlex.join(["python", "run.py", *words, f"seed={seed}", "again=2"])
 
 
-def _row(line: TrialLine, runs: Path, constraints: Sequence[Constraint]) -> TrialRow:
+def _default_methods(lines: Sequence[TrialLine], runs: Path) -> Iterator[tuple[str, str]]:
+    """Each arm with the method of one of its runs, where the words of its trials leave the method to the default."""
+    for arm in dict.fromkeys(line.arm for line in lines):
+        words = next(line.words for line in lines if line.arm == arm)
+        chosen = [word.split("=", 1)[1] for word in words if word.startswith("method=")]
+        if chosen:
+            yield arm, chosen[-1]
+            continue
+        own = (RunDir(runs / name) for line in lines if line.arm == arm for name in line.runs)
+        for run in (run for run in own if run.config.exists()):
+            with contextlib.suppress(LoraBenchError, KeyError, TypeError):
+                yield arm, str(run.read_config()["method"]["name"])
+                break
+
+
+def _row(line: TrialLine, runs: Path, constraints: Sequence[Constraint], method: str | None) -> TrialRow:
     if line.error is not None:
-        return TrialRow(line, "failed", {}, False)
+        return TrialRow(line, "failed", {}, False, method)
     members = [RunDir(runs / name) for name in line.runs]
     results = [result for result in (member.read_result() for member in members) if result is not None]
     metrics = mean_metrics(results)
     status = trial_status([result.status for result in results], len(members)) or _state(members)
     kept = all(metrics.get(one.metric) is not None and one.violation(metrics[one.metric]) <= 0 for one in constraints)
-    return TrialRow(line, status, metrics, kept)
+    return TrialRow(line, status, metrics, kept, method)
 
 
 def _state(members: Sequence[RunDir]) -> str:
@@ -162,6 +198,7 @@ def describe(overview: Overview) -> dict[str, Any]:
         "progress": dict(overview.progress),
         "counts": dict(overview.counts),
         "best": {arm: _as_data(row) for arm in overview.arms if (row := overview.best(arm)) is not None},
+        "front": [trial_name(row) for row in overview.pareto_front()] if len(overview.objectives) > 1 else None,
         "trials": list(map(_as_data, overview.rows)),
     }
 
@@ -170,4 +207,11 @@ def _as_data(row: TrialRow) -> dict[str, Any]:
     shown: Iterator[tuple[str, Any]] = (
         (key, vars(row.line)[key]) for key in ("arm", "number", "point", "runs", "error")
     )
-    return {**dict(shown), "status": row.status, "is_feasible": row.is_feasible, "metrics": dict(row.metrics)}
+    return {
+        **dict(shown),
+        "trial": trial_name(row),
+        "method": row.kind,
+        "status": row.status,
+        "is_feasible": row.is_feasible,
+        "metrics": dict(row.metrics),
+    }

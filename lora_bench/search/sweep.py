@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,7 +25,10 @@ from lora_bench.search.compose import compose_run
 from lora_bench.search.controller import Controller
 from lora_bench.search.edges import rate_edges
 from lora_bench.search.grid import GridSupply, expand_grid
-from lora_bench.search.importance import importances
+from lora_bench.search.hints import root_option, study_command
+from lora_bench.search.influence import influence
+from lora_bench.search.mirror import MirroringTracker
+from lora_bench.search.optuna_view import OptunaView
 from lora_bench.search.overview import read_overview
 from lora_bench.search.question import BASELINE, Question, build_question
 from lora_bench.search.ranking import rank_methods
@@ -33,6 +38,9 @@ from lora_bench.search.summary import render_summary
 from lora_bench.search.trials import Supply, Trial
 from lora_bench.search.view import StudyView
 from lora_bench.tracking import load_tracker
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -56,6 +64,8 @@ def sweep(overrides: Sequence[str], *, console: Console, executor: Executor | No
     grid = expand_grid(question, root) if question.is_grid else []
     if not question.is_grid:
         _check_corners(question)
+    elif faults := storage_faults(question.study.storage):
+        raise ConfigError(faults)
     directory = study_dir(root, question.name)
     check_executor(question.config.executor, root, num_nodes=num_nodes(question.config.processes))
     if executor is None and getattr(question.config.executor, "submit_controller", False):
@@ -72,12 +82,13 @@ def _carry_out(
     question: Question, directory: StudyDir, grid: Sequence[Trial], executor: Executor, console: Console
 ) -> int:
     root, clock = root_folder(question.config), Clock(question.study, directory)
+    storage = functools.cache(lambda: open_storage(question.study.storage, directory.journal))
     supply: Supply
     if question.is_grid:
         supply = GridSupply(grid)
         directory.record_trials([trial.as_line() for trial in grid])
     else:
-        supply = search = _search(question, directory, root, clock)
+        supply = search = _search(question, directory, root, clock, storage())
         for note in search.notes:
             console.print(note, highlight=False)
     controller = Controller(
@@ -85,7 +96,9 @@ def _carry_out(
         directory,
         supply=supply,
         executor=executor,
-        tracker=load_tracker(question.config.tracking, root=root),
+        tracker=MirroringTracker(
+            load_tracker(question.config.tracking, root=root), OptunaView(question, directory, storage)
+        ),
         view=StudyView(console),
         clock=clock,
         poll_s=POLL_S,
@@ -110,14 +123,13 @@ def _submit_controller(question: Question, overrides: Sequence[str], root: Path,
     own = replace(config, cpus_per_task=1, gpus_per_node=0)
     job_id = submit_job(own, root / "slurm", name=f"{question.name}:controller", task={"command": command})
     console.print(f"study {question.name}: its controller is job {job_id}", highlight=False)
-    console.print(f"Look at it: lora-bench study {question.name} --root {root}", highlight=False, soft_wrap=True)
+    console.print(f"Look at it: {study_command(question.name, root)}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _search(question: Question, directory: StudyDir, root: Path, clock: Clock) -> SearchSupply:
+def _search(question: Question, directory: StudyDir, root: Path, clock: Clock, storage: BaseStorage) -> SearchSupply:
     from lora_bench.search.study import OptunaArm
 
-    storage = open_storage(question.study.storage, directory.journal)
     arms = {arm.name: OptunaArm(question, arm, storage, directory) for arm in question.arms}
     return SearchSupply(question, directory, root, optuna_arms=arms, is_spent=clock.is_spent)
 
@@ -165,12 +177,13 @@ def _conclude(question: Question, directory: StudyDir, supply: Supply, console: 
         edges = rate_edges([directory])
         render_comparison(finished, console=console, margin=question.study.margin, edges=edges)
     overview = read_overview(directory)
-    render_summary(overview, console=console, importances=importances(question, supply.trials()))
+    render_summary(overview, console=console, found=influence(question, supply.trials()))
     if len(finished) > MOST_SHOWN:
         for ranking in rank_methods(overview):
             render_ranking(ranking, console=console)
     console.print(
-        f"\nLook closer: lora-bench study {question.name} ; lora-bench dashboard --root {root_folder(question.config)}",
+        f"\nLook closer: {study_command(question.name, root_folder(question.config))} ; "
+        f"lora-bench dashboard{root_option(root_folder(question.config))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lora_bench.report.labels import ALWAYS, label_text
 from lora_bench.search.trials import ENDED, Member
 from lora_bench.tracking import SyncReport
 
@@ -52,7 +53,8 @@ class StudyView:
         result = member.run_dir.read_result() if member.state in ENDED else None
         score = result.score(result.headline) if result is not None else None
         quality = f", {score.name} {score.value:.3f} {score.interval_text()}" if score else ""
-        self._console.print(f"{member.run_dir.path.name}: {text}{quality}", highlight=False, soft_wrap=True)
+        name = f"{run_label(member)} ({member.run_dir.path.name})"
+        self._console.print(f"{name}: {text}{quality}", highlight=False, soft_wrap=True)
 
     def tracked(self, report: SyncReport) -> None:
         """Says once what keeps the tracker behind."""
@@ -102,12 +104,21 @@ class StudyView:
         return f"{_clock(elapsed_s)} elapsed, about {_clock(elapsed_s / done_part * left)} left"
 
 
+def run_label(member: Member) -> str:
+    """Return a run in a few words: method, rank, rate, seed, and what else its study varies."""
+    config = member.load_config()
+    point = {key.lstrip("+"): value for key, value in member.trial.point.items()} if member.trial is not None else {}
+    extra = {key: value for key, value in point.items() if key not in ALWAYS and key != "method"}
+    r = config.lora.r if config.lora is not None else None
+    return label_text(config.method.name, r=r, lr=config.training.lr, extra=extra, seed=config.seed)
+
+
 def _running_row(member: Member) -> list[RenderableType]:
     status = member.run_dir.read_status()
     step, steps = int(status.get("step", 0)), int(status.get("steps", 0) or 1)
     loss = status.get("metrics", {}).get("train/loss")
     return [
-        member.run_dir.path.name,
+        run_label(member),
         ProgressBar(total=steps, completed=step, width=24),
         f"step {step}/{steps}" if status.get("steps") else "loading",
         f"loss {loss:.3f}" if loss is not None else "",

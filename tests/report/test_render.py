@@ -43,6 +43,13 @@ def test_every_number_is_whole_at_every_width(tmp_path, width):
     assert "not decided" in text
 
 
+def test_the_title_says_how_many_tokens_were_read_and_not_how_many_were_allowed(tmp_path):
+    run = finished_run(tmp_path, synthetic_config(max_length=4000))
+    assert "up to 4000 tokens" in drawn([run], width=120)  # a record that does not say it
+    replaced(run, details={"max_tokens": 128})
+    assert "up to 128 tokens" in drawn([run], width=120)
+
+
 def test_a_wide_terminal_shows_the_difference_and_a_narrow_one_its_verdict(tmp_path):
     runs = rank_grid(tmp_path, seeds=(0, 1, 2))
     wide, narrow = drawn(runs, width=120), drawn(runs, width=80)

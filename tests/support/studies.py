@@ -23,6 +23,7 @@ from lora_bench.search.studydir import StudyDir, find_study_dirs
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "support" / "pretend_study.py"
 RATE = "training.lr=tag(log,interval(1e-5,1e-1))"
+VIEW = "-all"
 ENDS = {"finished", "pruned", "diverged", "oom", "failed"}
 
 
@@ -94,6 +95,14 @@ class PretendedStudy:
 
     def optuna_trials(self, url: str | None = None) -> dict[str, list[Any]]:
         """Name of each arm in Optuna -> its trials."""
+        return {name: trials for name, trials in self._in_optuna(url).items() if not name.endswith(VIEW)}
+
+    def viewed_trials(self, url: str | None = None) -> list[Any]:
+        """What `optuna-dashboard` shows of both methods."""
+        (trials,) = (trials for name, trials in self._in_optuna(url).items() if name.endswith(VIEW))
+        return trials
+
+    def _in_optuna(self, url: str | None) -> dict[str, list[Any]]:
         import optuna
 
         storage = open_storage(url, self.directory.journal)
@@ -117,6 +126,9 @@ class PretendedStudy:
             assert len(counted) == num_trials
             points = [json.dumps(trial.params, sort_keys=True) for trial in counted]
             assert len(set(points)) == len(points)
+        told = [(trial.state.name, trial.values) for trials in arms.values() for trial in trials]
+        viewed = self.viewed_trials(url)
+        assert sorted(map(repr, told)) == sorted(repr((trial.state.name, trial.values)) for trial in viewed)
         assert not list(self.root.rglob(f"result.json{rundir.TEMPORARY_MARK}*"))
 
     def check_each_once_in_mlflow(self, store: Path | str) -> None:
