@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from lora_bench.config.overrides import understood
 from lora_bench.config.store import register_schemas
 from lora_bench.errors import ConfigError, LoraBenchError
+from lora_bench.launchers import check_launcher, forget_launcher, forgotten_note
 from lora_bench.preflight import check_words
 
 
@@ -25,6 +26,9 @@ def compose_and_run(composed: DictConfig) -> None:
 
 def main() -> int:
     """Checks every word of the command line first, so that all faults are said at once."""
+    check_launcher(command=sys.argv)
+    if left := forget_launcher():
+        print(forgotten_note(left), file=sys.stderr)
     register_schemas()
     sys.argv[1:] = understood(sys.argv[1:])
     arguments = get_args_parser().parse_args()

@@ -215,7 +215,7 @@ class RunDir:
                 f"{self.path}: cannot be written ({err.strerror}); set paths.root to a folder that can"
             ) from err
         try:
-            if not _lock_soon(handle):
+            if not lock_soon(handle):
                 pid = self.read_status().get("pid", "unknown")
                 raise RunHeldError(f"{self.path}: already being run by process {pid}; wait for it or stop it")
             self._remove_leftovers()
@@ -251,7 +251,7 @@ def find_run_dirs(root: Path) -> list[RunDir]:
     return [RunDir(path) for path in sorted(runs.iterdir()) if (path / "config.yaml").is_file()]
 
 
-def _lock_soon(handle: int) -> bool:
+def lock_soon(handle: int) -> bool:
     """Takes the lock, waiting out somebody who only looks whether it is held; False if it stays taken."""
     for _ in range(LOCK_TRIES):
         try:

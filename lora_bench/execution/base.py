@@ -20,6 +20,11 @@ EXIT_HELD = 76
 EXIT_LOST = 78
 """Another process of the run's group is gone or does not answer."""
 
+EXIT_UNWATCHED = 79
+"""Nobody knows how the process ended; it is no death of the run's."""
+EXIT_UNSTARTED = 80
+"""It could not be started, which nothing in the run can be the reason for."""
+
 
 @dataclass(frozen=True)
 class RunRequest:

@@ -7,7 +7,6 @@ within torch elastic 2.13 can read the addresses of the dead group.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -26,12 +25,12 @@ from lora_bench.config.processes import GroupConfig
 from lora_bench.config.schema import RunConfig
 from lora_bench.errors import DiskError, ExecutionError, RunInterrupted
 from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, Outcome
+from lora_bench.execution.lifeline import end_orphan, follow_parent
+from lora_bench.launchers import forget_launcher
 from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
 from lora_bench.training.observer import Observer
 
-PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that a process is sent when its parent ends."""
 LOOK_S = 0.2
 """Seconds between two looks whether somebody asks the group to stop."""
 YIELD_S = 1.0
@@ -112,6 +111,7 @@ def _start_groups(part: Part, node: Node, stop_requested: Callable[[], bool]) ->
 
     group = part.config.processes
     assert isinstance(group, GroupConfig), "one process needs no group"
+    forget_launcher()  # torch elastic describes this group to its processes
     notes: list[str] = []
     for attempt in range(group.max_restarts + 1):
         codes = _start_group(replace(part, notes=tuple(notes)), node, attempt, stop_requested)
@@ -197,6 +197,7 @@ def take_part(part: Part) -> int:
     group = part.config.processes
     assert isinstance(group, GroupConfig), "one process needs no group"
     _settle(part)
+    end_orphan(part.is_orphan)
     code = 0
     try:
         with failure_recorded(part.config, part.run_dir):
@@ -230,9 +231,7 @@ def take_part(part: Part) -> int:
 
 def _end_with_starter(part: Part) -> None:
     """From here on torch elastic waits until the starter has taken the exit code, for ever if that one is gone."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if part.is_orphan():
-        os._exit(EXIT_INTERRUPTED)
+    follow_parent(signal.SIGKILL, part.starter)
 
 
 def _settle(part: Part) -> None:

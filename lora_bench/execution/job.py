@@ -22,6 +22,7 @@ from typing import Any
 from lora_bench import rundir
 from lora_bench.execution import cluster
 from lora_bench.execution.base import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIME, RunRequest
+from lora_bench.execution.lifeline import follow_parent
 from lora_bench.execution.local import WARM, StopFlag, print_to, stop_on_signals
 from lora_bench.rundir import RunDir
 
@@ -61,10 +62,12 @@ def _carry_runs(requests: Sequence[RunRequest], body: Body, job_id: str) -> int:
 
 def _run_apart(request: RunRequest, body: Body, stop: StopFlag) -> int:
     """The run in a process of its own, which has the handlers and the flag of this one."""
+    own = os.getpid()
     pid = os.fork()
     if pid == 0:
         code = EXIT_FAILED
         try:
+            follow_parent(signal.SIGTERM, own)  # Slurm may kill one process of a job and leave the others
             directory = RunDir(request.run_dir)
             print_to(directory.log)
             code = body(directory, request, stop)

@@ -12,17 +12,23 @@ import os
 import resource
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from lora_bench.errors import DiskError, RunHeldError, RunInterrupted
 from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED, Outcome, RunRequest
+from lora_bench.execution.forks import Fork, set_preload
+from lora_bench.execution.lifeline import end_orphan
 from lora_bench.rundir import RunDir
 
 WARM = "lora_bench.execution.warm"
 """Module with the heavy imports of a training run."""
+SAME_S = 0.5
+"""Seconds within which a second Ctrl-C is the first one: some wrappers pass on what the terminal sends anyway."""
+END_WAIT_S = 10.0
+"""Seconds within which killed processes have ended."""
 MEETING_PORT = 29400
 """Where the machines of a group meet; each job of a cluster has its machines, or its share of them."""
 
@@ -38,64 +44,63 @@ class LocalExecutor:
             preload: Module that the server imports before it forks.
         """
         self._body = body or run_child
-        self._context = multiprocessing.get_context("forkserver")
         # The heavy imports, and nothing that the parent's main module would add.
-        self._context.set_forkserver_preload([preload])
-        self._processes: dict[int, BaseProcess] = {}
+        set_preload([preload])
+        self._forks: dict[int, Fork] = {}
         self._next = 0
 
     def submit(self, request: RunRequest) -> int:
-        """Forks the run; the first call waits for the server's imports."""
-        process = self._context.Process(target=self._body, args=(request,))
-        process.start()
+        """Have the run forked; the first one waits for the server's imports."""
         self._next += 1
-        self._processes[self._next] = process
+        self._forks[self._next] = Fork(self._body, request)
         return self._next
 
     def reattach(self, run_dir: RunDir) -> int | None:
-        """None: a run dies with its controller, after a checkpoint."""
+        """None: a run ends with its controller, after a checkpoint."""
         return None
 
     def is_waiting(self, handle: int) -> bool:
-        """Never: a fork begins at once."""
-        return False
+        """Whether the server is still importing."""
+        return self._forks[handle].is_starting
 
     def poll(self, handle: int) -> Outcome | None:
-        """How the run's process ended, or None."""
-        process = self._processes[handle]
-        if process.exitcode is None:
-            return None
-        process.join()
-        return Outcome(process.exitcode)
+        """Return how the run's process ended, or None."""
+        return self._forks[handle].poll()
 
     def cancel(self, handle: int, *, now: bool) -> None:
         """SIGTERM lets the run checkpoint and stop; `now` is SIGKILL."""
-        process = self._processes[handle]
-        if process.exitcode is None:
-            (process.kill if now else process.terminate)()
+        self._forks[handle].cancel(now=now)
 
     def close(self) -> None:
         """Kills what still runs."""
-        for process in self._processes.values():
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+        for fork in self._forks.values():
+            fork.cancel(now=True)
+        until = time.monotonic() + END_WAIT_S
+        while any(fork.poll() is None for fork in self._forks.values()) and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 def run_child(request: RunRequest) -> None:
     """The body of a run's process: log, signals, training, exit code."""
     directory = enter_run(request)
-    with stop_on_signals() as stop:
+    # A batch system signals every process of a job, and the controller asks its runs as well: that is one request.
+    with stop_on_signals(dies_on_second=False) as stop:
         sys.exit(train(directory, request, stop))
 
 
 def enter_run(request: RunRequest) -> RunDir:
     """What a run's process does first: hears no Ctrl-C of the terminal, prints into its log."""
-    # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
-    os.setpgrp()
+    enter_group()
     directory = RunDir(request.run_dir)
     print_to(directory.log)
     return directory
+
+
+def enter_group() -> None:
+    """Leaves the controller's process group, and ends some time after the controller at the latest."""
+    # Ctrl-C in a terminal reaches its whole foreground group; the controller alone is to decide what it means.
+    os.setpgrp()
+    end_orphan(is_orphan)
 
 
 def print_to(path: Path) -> None:
@@ -144,38 +149,49 @@ class StopFlag:
     """Set by a signal, asked by the loop between steps."""
 
     def __init__(self) -> None:
-        self._num_requests = 0
+        self._asked_s: float | None = None
+        self._is_urgent = False
         self.signals: set[int] = set()
         """Those that have asked."""
 
     def request(self, number: int = signal.SIGTERM) -> None:
-        """Stop at the next step; a second time, at once."""
-        self._num_requests += 1
+        """Stop at the next step; at once after a second Ctrl-C.
+
+        SIGTERM asks however often it comes: `timeout` sends it twice, a batch system to each process on the way.
+        """
+        now_s = time.monotonic()
+        if number == signal.SIGINT and self._asked_s is not None and now_s - self._asked_s > SAME_S:
+            self._is_urgent = True
+        self._asked_s = self._asked_s or now_s
         self.signals.add(number)
 
     def is_requested(self) -> bool:
         """Whether somebody asked."""
-        return self._num_requests > 0
+        return self._asked_s is not None
 
     def is_urgent(self) -> bool:
         """Whether somebody asked twice."""
-        return self._num_requests > 1
+        return self._is_urgent
 
 
 @contextlib.contextmanager
 def stop_on_signals(
     numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM), *, dies_on_second: bool = True
 ) -> Iterator[StopFlag]:
-    """These signals ask once; a second one ends the process as usual, or makes the request urgent."""
+    """These signals ask once; a second Ctrl-C ends the process as usual, or makes the request urgent.
+
+    A signal that came before, to a process that was started with it blocked, asks now.
+    """
     flag = StopFlag()
 
     def handle(number: int, frame: object) -> None:
-        if flag.is_requested() and dies_on_second:
+        flag.request(number)
+        if flag.is_urgent() and dies_on_second:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        flag.request(number)
 
     old = {number: signal.signal(number, handle) for number in numbers}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield flag
     finally:

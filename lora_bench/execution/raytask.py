@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_bench.execution.base import EXIT_INTERRUPTED, RunRequest
+from lora_bench.execution.base import RunRequest
 from lora_bench.execution.gpus import VISIBLE
 from lora_bench.execution.local import WARM, LocalExecutor, StopFlag, run_child, stop_on_signals
 from lora_bench.rundir import RunDir
@@ -72,9 +72,7 @@ def _watch(executor: LocalExecutor, handle: int, directory: RunDir, stop: StopFl
             executor.cancel(handle, now=asked == "end")
             heard = asked
         time.sleep(POLL_S)
-    # A run that is asked before it listens dies of it: it had begun nothing.
-    is_unheard = heard == "stop" and outcome.exit_code == -signal.SIGTERM
-    return EXIT_INTERRUPTED if is_unheard else outcome.exit_code
+    return outcome.exit_code
 
 
 def _read_request(directory: RunDir) -> str | None:

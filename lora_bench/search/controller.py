@@ -15,9 +15,9 @@ from typing import Protocol
 
 from lora_bench import rundir
 from lora_bench.config.processes import num_nodes
-from lora_bench.errors import DiskError
+from lora_bench.errors import DiskError, ExecutionError, LoraBenchError
 from lora_bench.execution import Executor, Outcome, RunRequest
-from lora_bench.execution.base import EXIT_DISK
+from lora_bench.execution.base import EXIT_DISK, EXIT_UNSTARTED
 from lora_bench.execution.local import threads_per_run
 from lora_bench.search.clock import Clock
 from lora_bench.search.pruner import Pruner
@@ -85,7 +85,7 @@ class Controller:
         self._slots: dict[int, int] = {}
         """Handle -> the slot that its run has."""
         self._is_dry = False
-        self._halted: str | None = None
+        self._halted: LoraBenchError | None = None
         self._synced_s = self._noted_s = time.monotonic()
         self.board = Board()
 
@@ -94,6 +94,7 @@ class Controller:
 
         Raises:
             DiskError: If the disk takes no more; the running runs were asked to stop, and nothing recorded is lost.
+            ExecutionError: If the system starts no more processes; likewise.
         """
         self.board.num_runs, self.board.num_recorded = self._supply.num_runs(), self._supply.num_recorded()
         self._pruner.learn(self._supply.trials())
@@ -110,14 +111,14 @@ class Controller:
             self._close_books(state)
             self._view.stop(self.board)
         if self._halted is not None:
-            raise DiskError(self._halted)
+            raise self._halted
 
     def _step(self, stop: Stop) -> bool:
         """Looks at what runs, fills free slots; whether there is more to do."""
         try:
             self._work(stop)
         except DiskError as err:
-            self._halt(str(err))
+            self._halt(err)
         self._view.update(self.board)
         return bool(self.board.running) or not (self._is_stopping(stop) or (self._is_dry and not self._waiting))
 
@@ -134,8 +135,8 @@ class Controller:
     def _is_stopping(self, stop: Stop) -> bool:
         return stop.is_requested() or self._halted is not None
 
-    def _halt(self, reason: str) -> None:
-        """A disk that takes no more stops the whole study: each further run would only lose time."""
+    def _halt(self, reason: LoraBenchError) -> None:
+        """A disk that takes no more, or a system that starts no more, stops the study: further runs only lose time."""
         self._halted = self._halted or reason
 
     def _look_at(self, member: Member) -> None:
@@ -264,9 +265,11 @@ class Controller:
             told = settle(member, outcome, max_retries=self._question.config.executor.max_retries, reason=reason)
         except DiskError as err:
             member.state, told = "interrupted", str(err)
-            self._halt(told)
+            self._halt(err)
+        if outcome.exit_code == EXIT_UNSTARTED:
+            self._halt(ExecutionError(f"{member.run_dir.path}: {told}; after that the same command goes on"))
         if outcome.exit_code == EXIT_DISK and member.state == "interrupted":
-            self._halt(f"{member.run_dir.path}: {told}; see to the disk, then the same command goes on")
+            self._halt(DiskError(f"{member.run_dir.path}: {told}; see to the disk, then the same command goes on"))
         return told
 
     def _count(self, member: Member) -> None:
@@ -299,7 +302,7 @@ class Controller:
             self._sync(finished=state == "done")
             self._note(state)
         except DiskError as err:
-            self._halt(str(err))
+            self._halt(err)
 
     def _note(self, state: str) -> None:
         self._noted_s = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_bench.execution import Outcome
-from lora_bench.execution.base import EXIT_DISK, EXIT_HELD, EXIT_INTERRUPTED, EXIT_TIME
+from lora_bench.execution.base import EXIT_DISK, EXIT_HELD, EXIT_INTERRUPTED, EXIT_TIME, EXIT_UNSTARTED, EXIT_UNWATCHED
 from lora_bench.recorder import record_failure
 from lora_bench.search.trials import Member
 
@@ -24,13 +24,19 @@ def settle(member: Member, outcome: Outcome, *, max_retries: int, reason: str | 
         return result.status
     if reason is None and outcome.exit_code == EXIT_INTERRUPTED:
         member.state = "interrupted"
-        return "stopped after a checkpoint; the same command goes on"
+        return f"{outcome.detail or 'stopped after a checkpoint'}; the same command goes on"
     if outcome.exit_code == EXIT_TIME:
         member.state = "waiting"
         return "the time of its job is over; another one goes on from its checkpoint"
     if outcome.exit_code == EXIT_DISK:
         member.state = "interrupted"
         return f"{outcome.reason}; the log may say more: {member.run_dir.log}"
+    if outcome.exit_code == EXIT_UNSTARTED:
+        member.state = "interrupted"
+        return outcome.reason
+    if outcome.exit_code == EXIT_UNWATCHED and reason is None:
+        member.state = "waiting"
+        return outcome.reason
     if outcome.exit_code == EXIT_HELD:
         # Another command began the same run in the moment between looking and starting; it is waited for.
         member.state = "waiting"

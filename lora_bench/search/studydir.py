@@ -129,12 +129,11 @@ class StudyDir:
             problem = f"cannot be written ({err.strerror}); set paths.root to a folder that can"
             raise StudyError(f"{self.path}: {problem}") from err
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise StudyError(self._held_message()) from err
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(_this_process()).encode(), 0)
+            if not rundir.lock_soon(handle):
+                raise StudyError(self._held_message())
+            data = json.dumps(_this_process()).encode()
+            os.pwrite(handle, data, 0)
+            os.ftruncate(handle, len(data))
             for file in (self.trials, self.journal):
                 rundir.repair_tail(file)
             yield
@@ -173,6 +172,11 @@ class StudyDir:
 
     def _held_message(self) -> str:
         holder = self.holder() or {}
+        for _ in range(rundir.LOCK_TRIES):
+            if holder.get("pid") is not None:
+                break
+            time.sleep(rundir.LOCK_WAIT_S)  # it has the lock, and is about to write who it is
+            holder = self.holder() or {}
         return (
             f"study {self.path.name}: process {holder.get('pid')} on {holder.get('host')} has carried it out since "
             f"{holder.get('since')} ({holder.get('command')}); wait for it, or end it with "

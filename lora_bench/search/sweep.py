@@ -107,7 +107,7 @@ def _carry_out(
         controller.run(stop)
     _conclude(question, directory, supply, console)
     states = {member.state for trial in supply.trials() for member in trial.members}
-    if stop.is_requested():
+    if stop.is_requested() or "interrupted" in states:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if "failed" in states else 0
 

@@ -11,7 +11,7 @@ import pytest
 from lora_bench import rundir
 from lora_bench.config.resolve import to_yaml
 from lora_bench.execution import LocalExecutor, Outcome, RunRequest
-from lora_bench.execution.local import EXIT_FAILED, EXIT_INTERRUPTED, StopFlag, stop_on_signals, threads_per_run
+from lora_bench.execution.local import EXIT_FAILED, EXIT_INTERRUPTED, SAME_S, StopFlag, stop_on_signals, threads_per_run
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import root_folder
 
@@ -105,3 +105,16 @@ def test_the_first_signal_asks_and_handlers_come_back():
         os.kill(os.getpid(), signal.SIGTERM)
         assert flag.is_requested()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_asks_once_however_often_it_comes_and_a_late_second_ctrl_c_is_urgent():
+    with stop_on_signals(dies_on_second=False) as flag:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):  # as `timeout` and wrappers send them
+            os.kill(os.getpid(), number)
+        assert flag.is_requested()
+        assert not flag.is_urgent()
+        time.sleep(SAME_S + 0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not flag.is_urgent()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag.is_urgent()

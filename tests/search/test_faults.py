@@ -17,6 +17,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.studies import RATE, PretendedStudy
 
@@ -105,6 +106,38 @@ def test_a_second_controller_is_told_who_holds_the_study(study):
     assert first.returncode == 130
 
 
+def test_of_two_controllers_that_start_at_once_one_carries_the_study_out(study):
+    words = [RATE, "study.n_trials=3", "training.max_steps=300"]
+    both = [study.start(*words) for _ in range(2)]
+    outs = [process.communicate(timeout=300)[0] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 1], outs
+    refused, other = codes.index(1), codes.index(0)
+    assert f"process {both[other].pid} on " in outs[refused]
+    study.check_each_once(num_trials=3)
+
+
+def test_a_study_takes_over_the_run_that_it_shares_with_one_that_is_killed(study):
+    words = ["lora.r=2", "study.baseline=null", "training.max_steps=800", "training.checkpoint_every=0"]
+    first = study.start(*words, "study.name=first")
+    study.wait_for_a_run(first)
+    second = study.start(*words, "study.name=second")
+    end = time.monotonic() + 60
+    while not (study.root / "studies" / "second" / "lock").exists():
+        assert time.monotonic() < end, "the second controller never began"
+        time.sleep(0.02)
+    time.sleep(0.5)  # it has come to the run, and waits for it
+    first.kill()
+    first.communicate(timeout=60)
+    out, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, out
+    assert "retry" not in out
+    (run,) = study.runs()
+    assert study.statuses() == {"finished": 1}
+    steps = [line["step"] for line in rundir.read_lines(run.metrics) if "train/loss" in line["metrics"]]
+    assert steps == list(range(1, 801))
+
+
 def test_another_question_under_the_same_name_is_refused(study):
     words = ["study.name=mine", "study.n_trials=2"]
     study.finish(*words, "training.lr=interval(1e-4,1e-2)", "study.baseline=null")
@@ -148,6 +181,7 @@ def test_ctrl_c_twice_ends_the_runs_now(study):
     process = study.start(*words)
     study.wait_for_a_run(process)
     process.send_signal(signal.SIGINT)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130, out
@@ -201,6 +235,27 @@ def test_an_mlflow_store_that_is_locked_keeps_no_study_waiting_and_catches_up(st
     study.check_each_once_in_mlflow(study.root)
 
 
+@pytest.mark.slow
+def test_an_mlflow_store_that_is_locked_for_a_minute_is_caught_up_with_by_the_study_itself(study, empty_store):
+    study.root.mkdir()
+    shutil.copy(empty_store, study.root / "mlflow.db")
+    words = [RATE, "study.n_trials=3", "study.n_jobs=2", "tracking=mlflow", "training.max_steps=2500"]
+    process = study.start(*words)
+    study.wait_for_a_run(process)
+    time.sleep(12)  # the first sync has been
+    with contextlib.closing(sqlite3.connect(study.root / "mlflow.db", isolation_level=None, timeout=30)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(60)
+        is_running = process.poll() is None
+        other.execute("ROLLBACK")
+    out, _ = process.communicate(timeout=300)
+    assert is_running, "the lock did not outlast the study"
+    assert process.returncode == 0, out
+    assert "database is locked" in out
+    study.check_each_once(num_trials=3)
+    study.check_each_once_in_mlflow(study.root)
+
+
 def test_a_disk_that_is_full_stops_the_study_and_the_same_command_goes_on(study, small_disk):
     on_disk = PretendedStudy(small_disk / "root", study.words[:-1])
     words = [RATE, "study.n_trials=4", "study.n_jobs=2", "training.max_steps=60"]
@@ -223,3 +278,94 @@ def test_a_disk_that_is_full_stops_the_study_and_the_same_command_goes_on(study,
     for run in on_disk.runs():
         steps = [line["step"] for line in rundir.read_lines(run.metrics) if "train/loss" in line["metrics"]]
         assert steps == list(range(1, 61)), run.path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_to_the_whole_session_is_a_stop_request_that_spends_no_retry(study, number):
+    words = [RATE, "study.n_trials=2", "study.n_jobs=2", "training.max_steps=3000", "training.checkpoint_every=0"]
+    process = study.start(*words, start_new_session=True)
+    study.wait_for_a_run(process)
+    time.sleep(0.5)  # they listen
+    pids = session_of(process.pid)
+    assert len(pids) >= 4, "the controller, its tracker, the server, and a run at least"
+    for pid in pids:  # as Slurm and systemd do; the controller asks its runs as well
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "retry" not in out
+    assert "Traceback" not in out
+    assert not session_of(process.pid)
+    begun = [run for run in study.runs() if run.metrics.exists()]
+    assert begun
+    assert all((run.checkpoints / "step.json").exists() for run in begun)
+
+
+def test_timeout_has_a_study_checkpoint_although_it_signals_twice(study):
+    words = [RATE, "study.n_trials=2", "study.n_jobs=2", "training.max_steps=30000", "training.checkpoint_every=0"]
+    process = PretendedStudy(study.root, study.words[:-1], prefix=["timeout", "600"]).start(*words)
+    study.wait_for_a_run(process)
+    process.send_signal(signal.SIGTERM)  # it then does what it does when its time is over
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "stopped after a checkpoint" in out
+    assert "ended at once" not in out
+
+
+def test_a_server_that_is_killed_while_runs_go_on_costs_no_retry(study):
+    words = ["lora.r=1,2,4", "study.baseline=null", "study.n_jobs=2", "training.max_steps=200"]
+    process = study.start(*words, start_new_session=True)
+    study.wait_for_a_run(process)
+    runs = {int(run.read_status().get("pid", 0)) for run in study.runs()}
+    (server,) = [
+        pid for pid in session_of(process.pid, "multiprocessing.forkserver") if pid_of_parent(pid) == process.pid
+    ]
+    assert server not in runs
+    os.kill(server, signal.SIGKILL)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert "retry" not in out
+    assert study.statuses() == {"finished": 3}
+    for run in study.runs():
+        steps = [line["step"] for line in rundir.read_lines(run.metrics) if "train/loss" in line["metrics"]]
+        assert steps == list(range(1, 201)), run.path
+
+
+@pytest.mark.slow
+def test_a_study_lives_with_64_open_files(study):
+    words = [
+        "seed=0,1,2,3,4,5,6,7,8,9",
+        "lora.r=1,2,4",
+        "study.baseline=null",
+        "study.n_jobs=4",
+        "training.max_steps=2",
+    ]
+    few = PretendedStudy(study.root, study.words[:-1], prefix=["prlimit", "--nofile=64"])
+    few.finish(*words)
+    assert study.statuses() == {"finished": 30}
+
+
+def test_too_few_open_files_are_said_and_the_same_command_goes_on(study):
+    words = ["lora.r=1,2,4,8", "study.baseline=null", "study.n_jobs=4"]
+    few = PretendedStudy(study.root, study.words[:-1], prefix=["prlimit", "--nofile=12"])
+    out = few.finish(*words, code=1)
+    assert "it could not be started: " in out
+    assert "the same command goes on" in out
+    assert "retry" not in out
+    study.finish(*words)
+    assert study.statuses() == {"finished": 4}
+
+
+def session_of(pid, word=""):
+    """Living processes of a session, whose command line has this word."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            is_own = os.getsid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE
+            if is_own and word in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
+
+
+def pid_of_parent(pid):
+    return psutil.Process(pid).ppid()

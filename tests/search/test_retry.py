@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lora_bench.execution import Outcome
-from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_HELD, EXIT_INTERRUPTED
+from lora_bench.execution.base import (
+    EXIT_DISK,
+    EXIT_FAILED,
+    EXIT_HELD,
+    EXIT_INTERRUPTED,
+    EXIT_UNSTARTED,
+    EXIT_UNWATCHED,
+)
 from lora_bench.execution.pretend import write_pretended
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import root_folder
@@ -77,6 +84,21 @@ def test_a_run_that_another_process_has_begun_is_waited_for_without_end(member):
 def test_a_full_disk_is_no_fault_of_the_run(member):
     said = settle(member, Outcome(EXIT_DISK), max_retries=2)
     assert said == f"the disk took no more; the log may say more: {member.run_dir.log}"
+    assert (member.state, member.num_deaths, member.has_ended) == ("interrupted", 0, True)
+
+
+def test_an_end_that_nobody_saw_is_no_death(member):
+    for _ in range(5):
+        assert settle(member, Outcome(EXIT_UNWATCHED, "ended while nobody watched it"), max_retries=0)
+        assert (member.state, member.num_deaths) == ("waiting", 0)
+    settle(member, Outcome(EXIT_UNWATCHED, "ended while nobody watched it"), max_retries=2, reason="hung")
+    assert (member.state, member.num_deaths) == ("waiting", 1)
+
+
+def test_a_run_that_could_not_be_started_has_not_died(member):
+    assert (
+        settle(member, Outcome(EXIT_UNSTARTED, "it could not be started"), max_retries=0) == "it could not be started"
+    )
     assert (member.state, member.num_deaths, member.has_ended) == ("interrupted", 0, True)
 
 

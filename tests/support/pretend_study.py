@@ -6,18 +6,11 @@ import os
 import sys
 import time
 
-from rich.console import Console
-
-from lora_bench.config.executor import RayExecutorConfig, SlurmExecutorConfig
+# Each run's process imports this module: what the controller alone needs is imported where it is used.
 from lora_bench.errors import ConfigError, LoraBenchError
 from lora_bench.execution.base import Executor, RunRequest
 from lora_bench.execution.local import LocalExecutor, enter_run
 from lora_bench.execution.pretend import pretend, write_pretended
-from lora_bench.execution.ray import RayExecutor
-from lora_bench.execution.slurm import SlurmExecutor
-from lora_bench.preflight import root_folder
-from lora_bench.search.question import build_question
-from lora_bench.search.sweep import sweep
 
 
 def faulty(request: RunRequest) -> None:
@@ -44,6 +37,12 @@ def build_pretender(words: list[str]) -> Executor:
     """What starts the runs: on this machine, or on the cluster that the words name."""
     if not any(word.startswith("executor=") for word in words):
         return LocalExecutor(faulty, preload="lora_bench.execution.pretend")
+    from lora_bench.config.executor import RayExecutorConfig, SlurmExecutorConfig
+    from lora_bench.execution.ray import RayExecutor
+    from lora_bench.execution.slurm import SlurmExecutor
+    from lora_bench.preflight import root_folder
+    from lora_bench.search.question import build_question
+
     config = build_question(words).config
     if isinstance(config.executor, SlurmExecutorConfig):
         return SlurmExecutor(config.executor, root_folder(config) / "slurm", is_pretended=True)
@@ -53,6 +52,10 @@ def build_pretender(words: list[str]) -> Executor:
 
 def main() -> int:
     """The exit code of `run.py -m`."""
+    from rich.console import Console
+
+    from lora_bench.search.sweep import sweep
+
     words = sys.argv[1:]
     try:
         return sweep(words, console=Console(width=200), executor=build_pretender(words))

@@ -36,12 +36,18 @@ class PretendedStudy:
         self.words = [*words, f"paths.root={root}"]
         self._prefix = prefix
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, start_new_session: bool = False) -> subprocess.Popen[str]:
         """The study in a process of its own, with further words."""
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
         command = [*self._prefix, sys.executable, str(SCRIPT), *self.words, *words]
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=start_new_session,
         )
 
     def finish(self, *words: str, code: int = 0) -> str:

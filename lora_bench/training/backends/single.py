@@ -11,6 +11,7 @@ from torch import nn
 
 from lora_bench.config.schema import TrainingConfig
 from lora_bench.errors import ExecutionError
+from lora_bench.launchers import forget_launcher
 from lora_bench.training.backends.base import OwnStepBackend
 
 
@@ -19,12 +20,14 @@ class SingleBackend(OwnStepBackend):
 
     def __init__(self) -> None:
         super().__init__()
+        # Accelerate would join the group that they describe, and wait for ever for its other processes.
+        forget_launcher()
         # Precision is ours (bf16 weights with fp32 masters), so Accelerate must not wrap the forward in autocast.
         self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         if self._accelerator.distributed_type is not DistributedType.NO or self._accelerator.num_processes != 1:
             raise ExecutionError(
                 f"asked for one process, but Accelerate found {self._accelerator.distributed_type} with "
-                f"{self._accelerator.num_processes}; unset WORLD_SIZE, RANK and ACCELERATE_* in the environment"
+                f"{self._accelerator.num_processes}; this is a fault of lora_bench"
             )
 
     @property

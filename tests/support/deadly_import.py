@@ -1,0 +1,5 @@
+"""A preload that ends its fork server."""
+
+import os
+
+os._exit(9)

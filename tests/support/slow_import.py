@@ -1,0 +1,5 @@
+"""A preload of a fork server that takes a while."""
+
+import time
+
+time.sleep(3)
