@@ -117,7 +117,7 @@ class StudyDir:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Holds the study for this process; there is one controller.
+        """Holds the study for this process; there is one controller. Clears away what a killed one left half done.
 
         Raises:
             StudyError: If another living process holds it, or the folder cannot be written.
@@ -136,6 +136,8 @@ class StudyDir:
             os.ftruncate(handle, len(data))
             for file in (self.trials, self.journal):
                 rundir.repair_tail(file)
+            for partial in self.path.glob(f"*{rundir.TEMPORARY_MARK}*"):
+                partial.unlink()
             yield
         finally:
             os.close(handle)

@@ -239,7 +239,7 @@ def test_an_mlflow_store_that_is_locked_keeps_no_study_waiting_and_catches_up(st
 def test_an_mlflow_store_that_is_locked_for_a_minute_is_caught_up_with_by_the_study_itself(study, empty_store):
     study.root.mkdir()
     shutil.copy(empty_store, study.root / "mlflow.db")
-    words = [RATE, "study.n_trials=3", "study.n_jobs=2", "tracking=mlflow", "training.max_steps=2500"]
+    words = [RATE, "study.n_trials=3", "study.n_jobs=2", "tracking=mlflow", "training.max_steps=2000"]
     process = study.start(*words)
     study.wait_for_a_run(process)
     time.sleep(12)  # the first sync has been
@@ -248,7 +248,7 @@ def test_an_mlflow_store_that_is_locked_for_a_minute_is_caught_up_with_by_the_st
         time.sleep(60)
         is_running = process.poll() is None
         other.execute("ROLLBACK")
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=900)
     assert is_running, "the lock did not outlast the study"
     assert process.returncode == 0, out
     assert "database is locked" in out

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from lora_bench import rundir
 from lora_bench.errors import StudyError
 from lora_bench.search.studydir import StudyDir
 
@@ -39,3 +40,12 @@ def test_a_controller_that_has_just_begun_is_named(tmp_path):
         with pytest.raises(StudyError, match=f"process {os.getpid()} on "), directory.hold():
             pass
         writing.join()
+
+
+def test_what_a_killed_controller_left_half_written_is_cleared_away(tmp_path):
+    directory = StudyDir(tmp_path / "mine")
+    with directory.hold():
+        (directory.path / f"progress.json{rundir.TEMPORARY_MARK}1234").write_text("{")
+        rundir.write_text(directory.progress, "{}")
+    with directory.hold():
+        assert sorted(path.name for path in directory.path.iterdir()) == ["lock", "progress.json"]
