@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: debian demo test-cluster test test-all faults check install dashboard gpu clean
+.PHONY: debian demo test-avx2 test-cluster test test-all faults check install dashboard gpu clean
 
 demo: $(INSTALLED)  ## LoRA at four ranks beside full fine-tuning, on an embedded model and real texts
 	$(BIN)/python run.py -m lora.r=1,4,8,64
@@ -15,6 +15,12 @@ test: $(INSTALLED)  ## the whole default suite
 
 test-all: $(INSTALLED)  ## the default suite and what takes longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not cluster"
+
+test-avx2: $(INSTALLED)  ## what depends on a CPU's arithmetic, as one without AVX512 and AMX computes it
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+	  -m "not slow and not gpu and not cluster" tests/contracts/test_methods.py tests/methods tests/evaluation \
+	  tests/models/test_experts.py tests/models/test_routing.py tests/models/test_split.py tests/models/test_fast_attention.py \
+	  tests/models/test_fast_dropout.py tests/artifacts/test_merge.py tests/training/test_precision.py
 
 faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make test` has a sample of it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_storage.py tests/search/test_controller.py

@@ -102,6 +102,7 @@ class Timing:
     peak_flops_per_s: float | None
     """Matrix-product rate of this machine in the compute dtype, measured in the run's process."""
     utilisation: float | None
+    """Model FLOPs utilisation: `achieved_flops_per_s` as a part of `peak_flops_per_s`."""
 
 
 @dataclass(frozen=True)

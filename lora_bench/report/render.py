@@ -197,7 +197,9 @@ def _markdown_cells(table: Table, line: Line) -> Iterator[str]:
         yield _without_difference(line)
     for name, text in COST_TEXTS.items():
         ratio = table.cost_ratio(row, name)
-        yield f"{text(row.costs[name])} ({ratio_text(ratio)})" if ratio is not None else text(row.costs[name])
+        told = f"{text(row.costs[name])} ({ratio_text(ratio)})" if ratio is not None else text(row.costs[name])
+        each = row.costs["bytes_per_trained_number"] if name == "checkpoint_bytes" else None
+        yield f"{told}, {each:.1f} B a number" if each is not None else told
 
 
 def _title(table: Table) -> str:

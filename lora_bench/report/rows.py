@@ -54,6 +54,7 @@ COSTS: dict[str, Callable[[RunResult], float | None]] = {
     "trainable_parameters": lambda result: result.sizes.trainable_parameters if result.sizes else None,
     "peak_training_bytes": lambda result: result.memory.peak_tensor_bytes if result.memory else None,
     "checkpoint_bytes": lambda result: result.sizes.weights_bytes if result.sizes else None,
+    "bytes_per_trained_number": lambda result: _bytes_each(result),
     "step_median_ms": lambda result: result.timing.step_median_ms if result.timing else None,
 }
 """What a row costs -> where a result has it."""
@@ -118,6 +119,14 @@ class Row:
         if len(self.records) == 1:
             return next((f"{state} at step {_steps(self.records[0])}" for state in counts), "")
         return ", ".join(f"{count} of {len(self.records)} {state}" for state, count in sorted(counts.items()))
+
+
+def _bytes_each(result: RunResult) -> float | None:
+    """Of the checkpoint, for each trained number: an adapter in fp32 has 4 where a model in bf16 has 2."""
+    sizes = result.sizes
+    if sizes is None or sizes.weights_bytes is None or not sizes.trainable_parameters:
+        return None
+    return sizes.weights_bytes / sizes.trainable_parameters
 
 
 def build_rows(records: Sequence[Record], *, baseline_method: str) -> list[Row]:

@@ -77,7 +77,7 @@ def timing_metrics(timing: Timing) -> dict[str, float | None]:
         "perf/tokens_per_s": timing.tokens_per_s,
         "perf/padding_fraction": timing.padding_fraction,
         "perf/achieved_flops_per_s": timing.achieved_flops_per_s,
-        "perf/utilisation_fraction": timing.utilisation,
+        "perf/utilisation_fraction": timing.utilisation,  # Model FLOPs utilisation (MFU).
     }
 
 

@@ -131,7 +131,7 @@ def test_elsewhere_it_is_markdown(tmp_path):
     assert len(rows) == 2 + 5
     assert {line.count("|") for line in rows} == {10}
     assert rows[2].startswith("| LoRA r=1 | all, lr 0.002, seed 0 | 0.610 [0.542, 0.678] | 0.87× | −0.090 [")
-    assert rows[-1].endswith("| baseline | 22.7 M (1×) | 518 MiB (1×) | 86.7 MiB (1×) | 198 ms (1×) |")
+    assert rows[-1].endswith("| baseline | 22.7 M (1×) | 518 MiB (1×) | 86.7 MiB (1×), 4.0 B a number | 198 ms (1×) |")
 
 
 def test_nothing_recorded_says_what_to_do():

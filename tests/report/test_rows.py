@@ -36,6 +36,8 @@ def test_ranks_ascend_as_numbers_and_full_is_last(tmp_path):
     assert [row.label for row in rows] == ["LoRA r=1", "LoRA r=4", "LoRA r=8", "LoRA r=64", "full fine-tuning"]
     assert [row.detail for row in rows][::4] == ["all, lr 0.002, seed 0", "lr 0.0003, seed 0"]
     assert rows[0].costs["trainable_parameters"] == 28_803
+    # What an adapter in fp32 and a model in bf16 are compared by; synthetic runs have 4 bytes and 700 for the header.
+    assert rows[0].costs["bytes_per_trained_number"] == pytest.approx(4 + 700 / 28_803)
 
 
 def test_seeds_of_one_configuration_are_one_row_with_students_interval(tmp_path):
