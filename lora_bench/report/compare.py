@@ -182,7 +182,8 @@ def _choice_notes(candidates: Sequence[Candidate], baseline: Candidate | None) -
         by_number.setdefault(len(one.settings), []).append(one)
     if len(by_number) > 1:
         numbers = "; ".join(f"{number} for {_labels(by_number[number])}" for number in sorted(by_number, reverse=True))
-        yield f"Not the same number of settings was tried: {numbers}."
+        why = "more of them favour a side on test items too, where its lucky seeds are the same"
+        yield f"Not the same number of settings was tried ({why}): {numbers}."
     if at_edge := [one for one in finished if one.is_at_edge]:
         rates = ", ".join(f"{_labels([one])} (lr {one.chosen.rate:g}, {one.edge})" for one in at_edge if one.chosen)
         yield f"Best rate at the edge of its space, beyond which may be a better one: {rates}."
