@@ -14,6 +14,7 @@ from lora_bench.naming import run_dir_for
 from lora_bench.preflight import check_built, root_folder
 from lora_bench.report import render_comparison
 from lora_bench.rundir import RunDir
+from lora_bench.search.hints import root_option
 from lora_bench.tracking import load_tracker
 
 EXIT_INTERRUPTED = 130
@@ -41,7 +42,8 @@ def run_single(composed: DictConfig) -> int:
     render_comparison([run_dir], console=console)
     report = load_tracker(config.tracking, root=root_folder(config)).sync([run_dir], finished=True)
     for problem in report.problems:
-        console.print(f"tracking: {problem}; `lora-bench sync` catches up", highlight=False)
+        sync = f"lora-bench sync{root_option(root_folder(config))}"
+        console.print(f"tracking: {problem}; `{sync}` catches up", highlight=False)
     return 0
 
 
