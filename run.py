@@ -6,22 +6,27 @@ import sys
 from collections.abc import Callable
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from lora_bench.config.commandline import read_command_line
+from lora_bench.config.dirs import adopt_config_dirs
 from lora_bench.config.overrides import understood
 from lora_bench.config.store import register_schemas
 from lora_bench.errors import ConfigError, LoraBenchError
 from lora_bench.launchers import check_launcher, forget_launcher, forgotten_note
 from lora_bench.preflight import check_words
+from lora_bench.terminal import make_printable
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def compose_and_run(composed: DictConfig) -> None:
     """Called by Hydra with the composed configuration, without -m; with -m our sweeper is called instead."""
+    from hydra.core.hydra_config import HydraConfig
+
     from lora_bench.single import run_single
 
-    sys.exit(told(lambda: run_single(composed)))
+    words = HydraConfig.get().overrides.task
+    sys.exit(told(lambda: run_single(composed, list(words))))
 
 
 def main() -> int:
@@ -30,9 +35,11 @@ def main() -> int:
     if left := forget_launcher():
         print(forgotten_note(left), file=sys.stderr)
     register_schemas()
-    sys.argv[1:] = understood(sys.argv[1:])
-    arguments = get_args_parser().parse_args()
-    check_words(arguments.overrides, is_sweep=arguments.multirun)
+    line = read_command_line(sys.argv[1:])
+    overrides = understood(line.overrides)
+    adopt_config_dirs(overrides)
+    check_words(overrides, is_sweep=line.is_sweep)
+    sys.argv[1:] = [*line.options, *overrides]
     compose_and_run()
     return 0
 
@@ -44,10 +51,14 @@ def told(action: Callable[[], int]) -> int:
     except LoraBenchError as err:
         print(err, file=sys.stderr)
         return 2 if isinstance(err, ConfigError) else 1
+    except PermissionError as err:
+        print(f"{err.filename}: cannot be read or written by this user ({err.strerror})", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
 
 
 if __name__ == "__main__":
+    make_printable()
     sys.exit(told(main))

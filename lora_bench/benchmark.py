@@ -137,7 +137,9 @@ def carry_out(
         result = run.out_of_memory(err)
     if result is None:
         return None
-    result = replace(result, notes=[*result.notes, *(recorder.notes if recorder is not None else [])])
+    if recorder is not None:
+        recorder.check_folder()
+        result = replace(result, notes=[*result.notes, *recorder.notes])
     run_dir.write_result(result)
     shutil.rmtree(run_dir.checkpoints, ignore_errors=True)
     run_dir.write_status(status=result.status, step=result.steps, steps=config.training.max_steps, metrics={})

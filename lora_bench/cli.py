@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lora_bench.artifacts import commands as artifact_commands
+from lora_bench.diskpaths import reading_problem
 from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest
 from lora_bench.listing import add_selection
 from lora_bench.search import commands as study_commands
+from lora_bench.terminal import make_printable
 
 if TYPE_CHECKING:
     from lora_bench.rundir import RunDir
@@ -56,6 +58,7 @@ class ShowVersion(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
+    make_printable()
     parser, commands = build_parser()
     arguments, unknown = parser.parse_known_args(argv)
     if arguments.command is None:
@@ -78,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LoraBenchError as err:
         print(f"{type(err).__name__}: {err}", file=sys.stderr)
         return EXIT_USAGE if isinstance(err, UsageError | ConfigError) else EXIT_FAILED
+    except PermissionError as err:
+        print(f"{err.filename}: cannot be read or written by this user ({err.strerror})", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _resolve_addresses(arguments: argparse.Namespace) -> None:
@@ -154,7 +160,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         commands[name].add_argument(
             "--uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow store; default: SQLite in the root"
         )
-        commands[name].add_argument("--experiment", default="lora_bench", help="MLflow experiment (%(default)s)")
+        commands[name].add_argument(
+            "--experiment",
+            default=os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lora_bench",
+            help="MLflow experiment (%(default)s)",
+        )
     return parser, commands
 
 
@@ -327,9 +337,8 @@ def _find_runs(arguments: argparse.Namespace) -> list[RunDir]:
     from lora_bench.rundir import find_run_dirs
 
     root: Path = arguments.root
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UsageError(f"--root: {root.absolute()} {what}; give the folder of the runs, or record some with run.py")
+    if (problem := reading_problem(root.absolute())) is not None:
+        raise UsageError(f"--root: {problem}; give the folder of the runs, or record some with run.py")
     return find_run_dirs(root)
 
 

@@ -16,6 +16,7 @@ import psutil
 
 from lora_bench.errors import ExecutionError, LoraBenchError
 from lora_bench.execution import cluster
+from lora_bench.execution.local import omp_num_threads
 from lora_bench.measure import machine
 from lora_bench.records import GIB
 
@@ -111,7 +112,13 @@ def _processor() -> Iterator[Check]:
     yield Check("machine", "instructions", "ok" if found else "absent", ", ".join(found) or "none of note")
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is not None:
-        yield Check("machine", "threads", "ok", f"OMP_NUM_THREADS={threads}", "runs use as many unless told otherwise")
+        told = f"OMP_NUM_THREADS={threads}"
+        if omp_num_threads() is None:
+            yield Check("machine", "threads", "fault", told, "is no number above 0 and is ignored; unset it")
+        else:
+            yield Check(
+                "machine", "threads", "ok", told, "a run uses at most as many; executor.threads_per_run is over it"
+            )
 
 
 def _memory_and_disk(root: Path) -> Iterator[Check]:
@@ -240,6 +247,6 @@ def _installed(group: str, package: str, how: str) -> Check:
 def _nearest(folder: Path) -> Path:
     """The folder itself, or the nearest one above it that exists."""
     folder = folder.absolute()
-    while not folder.exists():
+    while not os.path.exists(folder):
         folder = folder.parent
     return folder

@@ -115,7 +115,7 @@ class RunInterrupted(LoraBenchError):
     """The run was asked to stop from outside; its state is in a checkpoint and the same command goes on."""
 
 
-def suggest(given: str, accepted: Iterable[str]) -> str:
+def suggest(given: str, accepted: Iterable[str], *, cutoff: float = 0.6) -> str:
     """`" (did you mean 'x'?)"` for the accepted name nearest to `given`, or an empty string."""
-    near = difflib.get_close_matches(given, sorted(accepted), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(given, sorted(accepted), n=1, cutoff=cutoff)
     return f" (did you mean '{near[0]}'?)" if near else ""

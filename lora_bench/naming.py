@@ -10,6 +10,9 @@ from lora_bench.config.schema import RunConfig
 from lora_bench.errors import RunDirError
 from lora_bench.rundir import RunDir
 
+MAX_PLACEMENT = 100
+"""Characters of a placement in a run's name: sixty single layers would be no name that a disk takes."""
+
 
 def run_dir_for(config: RunConfig, root: Path) -> RunDir:
     """The directory of a configuration, so that the same run finds itself.
@@ -25,7 +28,7 @@ def run_name(config: RunConfig, *, num_digits: int = 10) -> str:
     """For people: model, task, method with placement and rank, seed; for programs: the digest's beginning."""
     method = config.method.name
     if config.lora is not None and config.placement is not None:
-        placement = re.sub(r"[^\w+.]+", "-", config.placement.name)
+        placement = re.sub(r"[^\w+.]+", "-", config.placement.name)[:MAX_PLACEMENT]
         method += f"-{placement}-r{config.lora.r}"
     return f"{config.model.name}-{config.task.name}-{method}-s{config.seed}-{config_digest(config)[:num_digits]}"
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+import os.path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from lora_bench.config.identity import without_places
-from lora_bench.config.overrides import check_overrides, compose_config, first_value, key_of
+from lora_bench.config.overrides import check_overrides, compose_config, first_value, key_of, set_values
 from lora_bench.config.processes import GroupConfig
 from lora_bench.config.resolve import resolve, to_plain
 from lora_bench.config.schema import INFRASTRUCTURE, RunConfig, TaskConfig
+from lora_bench.config.unread import unread_faults
+from lora_bench.diskpaths import writing_problem
 from lora_bench.errors import ConfigError, Fault
 from lora_bench.models import check_weights, method_faults, read_architecture
 from lora_bench.models.budget import settle_rank
@@ -32,18 +35,27 @@ def check_run(config: RunConfig) -> None:
         raise ConfigError(faults)
 
 
-def check_built(build: Callable[[], RunConfig]) -> RunConfig:
+def check_built(build: Callable[[], RunConfig], *, words: Mapping[str, str] = MappingProxyType({})) -> RunConfig:
     """Builds a configuration and checks the run: faults of its values and of what it asks for come together.
+
+    Args:
+        build: Composes and resolves.
+        words: What the command line sets, as `set_values` gives it; what nothing reads of it is a fault. Only where one
+            run is trained.
 
     Raises:
         ConfigError: With every fault found.
     """
+    known: list[Fault] = []
     try:
         config = build()
     except ConfigError as err:
-        further = _find_faults(err.unfinished, known=err.faults) if isinstance(err.unfinished, RunConfig) else []
-        raise ConfigError([*err.faults, *further]) from err
-    check_run(config)
+        if not isinstance(err.unfinished, RunConfig):
+            raise
+        config, known = err.unfinished, list(err.faults)
+    known += unread_faults(words, [config], is_sweep=False)
+    if faults := [*known, *_find_faults(config, known)]:
+        raise ConfigError(faults)
     return config
 
 
@@ -60,7 +72,7 @@ def check_words(overrides: Sequence[str], *, is_sweep: bool) -> None:
     try:
         words = [first_value(word) for word in overrides if not {word, key_of(word)} & wrong]
         words = [word for word in words if "interval(" not in word]
-        check_built(lambda: settle_rank(resolve(compose_config(words))))
+        check_built(lambda: settle_rank(resolve(compose_config(words))), words={} if is_sweep else set_values(words))
     except ConfigError as err:
         faults.extend(err.faults)
     raise ConfigError(faults)
@@ -111,7 +123,7 @@ def _earlier_faults(config: RunConfig) -> Iterator[Fault]:
         return
     key, given = "processes.resume_from", config.processes.resume_from
     directory = RunDir(Path(given).expanduser())
-    if not directory.config.is_file():
+    if not os.path.isfile(directory.config):
         yield Fault(key, f"{given} is no run directory; give the folder that `run.py` named when that run was started")
         return
     theirs, own = without_places(directory.read_config()), without_places(to_plain(config))
@@ -125,10 +137,5 @@ def _earlier_faults(config: RunConfig) -> Iterator[Fault]:
 
 def _folder_faults(key: str, folder: Path) -> Iterator[Fault]:
     """Whether files can be made in a folder, or in the nearest one above that exists."""
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        yield Fault(key, f"{existing} is a file; give a folder")
-    elif not os.access(existing, os.W_OK | os.X_OK):
-        yield Fault(key, f"{existing} cannot be written by this user; give a folder that can")
+    if (problem := writing_problem(folder)) is not None:
+        yield Fault(key, problem)

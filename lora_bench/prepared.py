@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lora_bench.config.rates import rate_note
 from lora_bench.config.schema import RunConfig, TaskKind
+from lora_bench.errors import ModelError
 from lora_bench.measure import flops, memory
 from lora_bench.measure.memory import num_values
 from lora_bench.methods import Method, Placed, build_method
@@ -68,6 +69,7 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
     train, validation, test = _encoded(config, data, tokenizer)
     data_s = time.perf_counter() - start
     net = _load_net(config, data, pad_id=tokenizer.pad_token_id, on_cpu=device.type == "cpu")
+    check_token_ids(net, (train, validation, test), pad_id=tokenizer.pad_token_id)
     method, placed = build_method(config), place(config, net)
     for note in placed.notes:
         tell(note)
@@ -93,6 +95,7 @@ def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], No
         ),
         notes=[
             *data.notes,
+            *_positions_note(config, longest_item(config)),
             *budget_note(config, read_architecture(config.model)),
             *rate_note(config),
             *method.notes,
@@ -158,6 +161,35 @@ def _look_through(net: nn.Module, train: EncodedSplit, *, pad_id: int) -> None:
     net(**texts)
     for module, mode in modes:
         module.training = mode
+
+
+def check_token_ids(net: nn.Module, splits: Sequence[EncodedSplit], *, pad_id: int) -> None:
+    """Look whether the embedding has a row for every token of the texts, before a step asks for it.
+
+    Raises:
+        ModelError: If the tokenizer gives numbers that the network has no row for.
+    """
+    table = net.get_input_embeddings()  # type: ignore[operator]  # every network of transformers has it
+    highest = max(pad_id, *(split.highest_id for split in splits))
+    if highest >= table.num_embeddings:
+        raise ModelError(
+            f"the tokenizer gives token number {highest}, and the embedding of the model has rows 0 to "
+            f"{table.num_embeddings - 1}: they do not belong together; give the tokenizer that the weights were "
+            "trained with, or save the model again after resize_token_embeddings"
+        )
+
+
+def _positions_note(config: RunConfig, max_length: int) -> list[str]:
+    if max_length == config.task.max_length:
+        return []
+    own = f", {config.method.num_added_tokens} of them for the tokens of the method" * bool(
+        config.method.num_added_tokens
+    )
+    positions = max_length + config.method.num_added_tokens
+    return [
+        f"task.max_length={config.task.max_length}, and {config.model.name} has {positions} positions{own}: texts are "
+        f"cut at {max_length} tokens"
+    ]
 
 
 def _encoded(config: RunConfig, data: TaskData, tokenizer: Any) -> tuple[EncodedSplit, EncodedSplit, EncodedSplit]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from lora_bench import rundir
 from lora_bench.config.resolve import config_digest
 from lora_bench.config.schema import RunConfig
+from lora_bench.errors import RunDirError
 from lora_bench.measure import machine
 from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir
@@ -22,6 +25,7 @@ class Recorder(NullObserver):
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
+        self._folder = _identity(run_dir.path)
         self._num_steps = 0
         rundir.repair_tail(run_dir.metrics)
         rundir.repair_tail(run_dir.items)
@@ -52,7 +56,20 @@ class Recorder(NullObserver):
         """Kept for the result."""
         self.notes.append(text)
 
+    def check_folder(self) -> None:
+        """Look whether the folder is the one that the run began in.
+
+        Raises:
+            RunDirError: If it was deleted or moved since; what would be written now would be a piece of a record.
+        """
+        if _identity(self._run_dir.path) != self._folder:
+            raise RunDirError(
+                f"{self._run_dir.path}: was deleted or moved while the run was going on, so the run was ended and "
+                "nothing of it is recorded; the same command starts it anew"
+            )
+
     def _append(self, step: int, metrics: dict[str, float]) -> None:
+        self.check_folder()
         if _key(step, metrics) in self._recorded:
             return
         timestamp_ms = time.time_ns() // 1_000_000
@@ -84,6 +101,15 @@ def record_failure(config: RunConfig, run_dir: RunDir, error: str) -> RunResult:
     run_dir.write_result(result)
     run_dir.write_status(status="failed", step=result.steps, steps=config.training.max_steps, metrics={})
     return result
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one of its name; None where there is none."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _key(step: int, metrics: dict[str, float]) -> tuple[int, tuple[str, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig
 from rich.console import Console
 
+from lora_bench.config.overrides import set_values
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
 from lora_bench.console import build_console
@@ -20,19 +23,30 @@ from lora_bench.tracking import load_tracker
 EXIT_INTERRUPTED = 130
 
 
-def run_single(composed: DictConfig) -> int:
+def run_single(composed: DictConfig, words: Sequence[str] = ()) -> int:
     """Trains once and shows the result, or shows what is recorded already; returns the exit code.
+
+    Args:
+        composed: By Hydra.
+        words: The overrides that it was composed from.
 
     Raises:
         ConfigError: With every fault found before a weight was loaded.
     """
     console = build_console()
-    config = check_built(lambda: settle_rank(resolve(composed)))
+    config = check_built(lambda: settle_rank(resolve(composed)), words=set_values(words))
     if config.executor.name != "local":
         problem = f"{config.executor.name}, which carries out studies; add -m, or leave it out to run here"
         raise ConfigError([Fault("executor", problem)])
     run_dir = run_dir_for(config, root_folder(config))
     console.print(f"run {run_dir.path}", highlight=False, soft_wrap=True)
+    tracker = load_tracker(config.tracking, root=root_folder(config))
+    if (away := tracker.find_problem()) is not None:
+        console.print(
+            f"tracking: {away}; the run is kept in its folder, and `lora-bench sync` catches up",
+            highlight=False,
+            soft_wrap=True,
+        )
     if run_dir.result.exists() and (recorded := run_dir.read_result()) is not None and recorded.status != "failed":
         console.print("recorded already; `again=2` trains it once more beside this", highlight=False)
     else:
@@ -40,7 +54,7 @@ def run_single(composed: DictConfig) -> int:
         if code:
             return code
     render_comparison([run_dir], console=console)
-    report = load_tracker(config.tracking, root=root_folder(config)).sync([run_dir], finished=True)
+    report = tracker.sync([run_dir], finished=True)
     for problem in report.problems:
         sync = f"lora-bench sync{root_option(root_folder(config))}"
         console.print(f"tracking: {problem}; `{sync}` catches up", highlight=False)

@@ -74,7 +74,7 @@ def test_a_root_that_is_not_there_is_said_so(command, tmp_path, capsys):
     assert "nowhere does not exist; give the folder of the runs" in error
     (tmp_path / "file").write_text("")
     assert cli.main([command, "--root", str(tmp_path / "file")]) == cli.EXIT_USAGE
-    assert "file is a file" in capsys.readouterr().err
+    assert "file is not a folder" in capsys.readouterr().err
 
 
 def test_runs_as_json_have_path_status_digest_and_headline(tmp_path, capsys):

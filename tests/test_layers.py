@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lora_bench"
 
 LINES = [
-    ["console", "errors", "launchers", "manifest", "records", "rundir", "tables"],
+    ["console", "diskpaths", "errors", "launchers", "manifest", "records", "rundir", "tables", "terminal"],
     ["config"],
     ["models", "methods", "tasks", "measure"],
     ["training", "evaluation"],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from lora_bench import rundir
+from lora_bench.errors import RunDirError
 from lora_bench.recorder import Recorder, record_failure
 from lora_bench.rundir import RunDir
 
@@ -54,3 +57,18 @@ def test_a_failure_is_a_record_and_makes_room_for_another_try(run_dir, tiny):
     run_dir.archive_failure()
     assert run_dir.read_result() is None
     assert (run_dir.path / "failures" / "1.json").is_file()
+
+
+def test_a_folder_that_was_deleted_under_a_run_ends_it(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    recorder = Recorder(RunDir(folder))
+    recorder.on_log(1, {"train/loss": 1.0})
+    shutil.rmtree(folder)
+    with pytest.raises(RunDirError, match="was deleted or moved while the run was going on"):
+        recorder.on_log(2, {"train/loss": 1.0})
+    assert not folder.exists()
+    folder.mkdir()  # another command has begun it anew meanwhile
+    with pytest.raises(RunDirError, match="the same command starts it anew"):
+        recorder.on_eval(2, {"eval/accuracy": 1.0})
+    assert list(folder.iterdir()) == []

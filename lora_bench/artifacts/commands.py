@@ -10,25 +10,40 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_bench.artifacts.checks import (
+    check_exportable,
+    check_mergeable,
+    check_parts,
+    check_shapes,
+    check_summable,
+    check_switchable,
+)
+from lora_bench.artifacts.exported import check_export
+from lora_bench.artifacts.telling import telling
 from lora_bench.artifacts.words import check_rounds, open_all, open_one, open_parts, read_dtype, read_shapes
 from lora_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from lora_bench.artifacts.compose import Part
+    from lora_bench.artifacts.checks import Part
     from lora_bench.artifacts.latency import LatencyReport
     from lora_bench.artifacts.trained import TrainedRun
 
+LOADING = "loading torch"
 NUM_ROUNDS = 30
 NUM_WARMUP = 3
 
 
 def merge(arguments: argparse.Namespace) -> int:
     """`lora-bench merge RUN --out DIR`."""
+    dtype = read_dtype(arguments)
     trained = open_one(arguments.run_name, arguments)
-    from lora_bench.artifacts.merge import merge_run
-    from lora_bench.report.format import bytes_text
+    check_mergeable(trained, with_dequantised=arguments.dequantise)
+    with telling("merge") as tell:
+        tell(LOADING)
+        from lora_bench.artifacts.merge import merge_run
+        from lora_bench.report.format import bytes_text
 
-    report = merge_run(trained, arguments.out, dtype=read_dtype(arguments), with_dequantised=arguments.dequantise)
+        report = merge_run(trained, arguments.out, dtype=dtype, with_dequantised=arguments.dequantise, tell=tell)
     whole = ", no longer in four bits" if report.is_dequantised else ""
     moved = "training and rounding to four bits" if report.is_dequantised else "training"
     _print(
@@ -52,10 +67,14 @@ def compose(arguments: argparse.Namespace) -> int:
         return _compose_adapter(arguments, parts, head)
     if arguments.with_base:
         raise UsageError("--with-base: goes with --adapter; without it the base is in what is written")
-    from lora_bench.artifacts.compose import compose_runs
-    from lora_bench.report.format import bytes_text
+    dtype = read_dtype(arguments)
+    check_parts(parts, head)
+    with telling("compose") as tell:
+        tell(LOADING)
+        from lora_bench.artifacts.compose import compose_runs
+        from lora_bench.report.format import bytes_text
 
-    report = compose_runs(parts, arguments.out, dtype=read_dtype(arguments), head=head)
+        report = compose_runs(parts, arguments.out, dtype=dtype, head=head, tell=tell)
     _print(
         arguments,
         report,
@@ -70,10 +89,13 @@ def compose(arguments: argparse.Namespace) -> int:
 def _compose_adapter(arguments: argparse.Namespace, parts: list[Part], head: TrainedRun | None) -> int:
     if arguments.dtype:
         raise UsageError("--dtype: goes with a merged model; an adapter is written in fp32, its head as it was trained")
-    from lora_bench.artifacts.summed import compose_adapter
-    from lora_bench.report.format import bytes_text
+    check_summable(parts, head, with_base=arguments.with_base)
+    with telling("compose") as tell:
+        tell(LOADING)
+        from lora_bench.artifacts.summed import compose_adapter
+        from lora_bench.report.format import bytes_text
 
-    report = compose_adapter(parts, arguments.out, head=head, with_base=arguments.with_base)
+        report = compose_adapter(parts, arguments.out, head=head, with_base=arguments.with_base, tell=tell)
     _print(
         arguments,
         report,
@@ -93,6 +115,7 @@ def switch(arguments: argparse.Namespace) -> int:
         raise UsageError("--prompt: is empty; give a text as the task has them")
     check_rounds(arguments)
     runs = open_all(arguments)
+    check_switchable(runs)
     from lora_bench.artifacts.switch import switch_runs
     from lora_bench.artifacts.tables import switch_table
     from lora_bench.report.format import bytes_text, ms_text
@@ -114,6 +137,7 @@ def latency(arguments: argparse.Namespace) -> int:
     shapes = read_shapes(arguments)
     check_rounds(arguments)
     runs = open_all(arguments)
+    check_shapes(runs, shapes)
     from lora_bench.artifacts.latency import measure_latency
 
     def tell(batch: int, length: int, num_networks: int) -> None:
@@ -150,10 +174,13 @@ def _print_latency(arguments: argparse.Namespace, report: LatencyReport, trained
 def export(arguments: argparse.Namespace) -> int:
     """`lora-bench export RUN --out DIR`."""
     trained = open_one(arguments.run_name, arguments)
-    from lora_bench.artifacts.export import export_run
-    from lora_bench.report.format import bytes_text
+    check_exportable(trained, with_base=arguments.with_base)
+    with telling("export") as tell:
+        tell(LOADING)
+        from lora_bench.artifacts.export import export_run
+        from lora_bench.report.format import bytes_text
 
-    report = export_run(trained, arguments.out, with_base=arguments.with_base)
+        report = export_run(trained, arguments.out, with_base=arguments.with_base, tell=tell)
     joined = f", {report.num_joined} fused matrices joined" if report.num_joined else ""
     same = "are those of the run bit for bit" if report.difference == 0 else f"differ by {report.difference:.1g}"
     _print(
@@ -171,9 +198,13 @@ def export(arguments: argparse.Namespace) -> int:
 
 def import_(arguments: argparse.Namespace) -> int:
     """`lora-bench import DIR`."""
-    from lora_bench.artifacts.restore import import_run
+    folder = arguments.folder.expanduser()
+    check_export(folder, arguments.root)
+    with telling("import") as tell:
+        tell(LOADING)
+        from lora_bench.artifacts.restore import import_run
 
-    run = import_run(arguments.folder.expanduser(), arguments.root)
+        run = import_run(folder, arguments.root, tell=tell)
     if arguments.json:
         _print_json({"path": str(run.path)})
     else:

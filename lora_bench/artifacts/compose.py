@@ -18,24 +18,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lora_bench.artifacts.checks import Part, check_parts
 from lora_bench.artifacts.folder import check_out, write_model, written_folder
 from lora_bench.artifacts.merge import auto_class
 from lora_bench.artifacts.network import cast_parameters, load_base, load_mergeable, load_run_tokenizer, merge_adapted
-from lora_bench.artifacts.trained import TrainedRun, check_same_base, refuse_quantised
+from lora_bench.artifacts.telling import Tell, silent
+from lora_bench.artifacts.trained import TrainedRun
 from lora_bench.config.schema import Dtype
-from lora_bench.errors import ArtifactError
 from lora_bench.models.heads import head_modules, parameter_names
 from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.placing import needs_untied, untie
 from lora_bench.rundir import directory_bytes
-
-
-@dataclass(frozen=True)
-class Part:
-    """One run in a sum."""
-
-    trained: TrainedRun
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,12 @@ class ComposeReport:
 
 
 def compose_runs(
-    parts: Sequence[Part], out: Path, *, dtype: Dtype | None = None, head: TrainedRun | None = None
+    parts: Sequence[Part],
+    out: Path,
+    *,
+    dtype: Dtype | None = None,
+    head: TrainedRun | None = None,
+    tell: Tell = silent,
 ) -> ComposeReport:
     """Writes the base with the weighted sum of the runs as a plain model folder.
 
@@ -65,6 +63,7 @@ def compose_runs(
         out: A new or empty folder.
         dtype: Of what is written; None takes that of the training.
         head: The run that gives the task head; None averages them.
+        tell: Hears what is being done.
 
     Raises:
         UsageError: If `out` is not free.
@@ -74,10 +73,11 @@ def compose_runs(
     check_parts(parts, head)
     first = parts[0].trained
     written = dtype or first.dtype
-    net, touched = add_up(parts, head=head)
+    net, touched = add_up(parts, head=head, tell=tell)
     cast_parameters(net, TORCH_DTYPES[written])
     runs = [(part.trained, part.weight) for part in parts]
     with written_folder(out, made_by="compose", runs=runs, dtype=written.value, head=head_text(parts, head)) as folder:
+        tell(f"writing {out}")
         write_model(net, load_run_tokenizer(first), folder)
     return ComposeReport(
         folder=str(out),
@@ -88,29 +88,6 @@ def compose_runs(
         num_shared=sum(count > 1 for count in touched.values()),
         head=head_text(parts, head),
     )
-
-
-def check_parts(parts: Sequence[Part], head: TrainedRun | None) -> None:
-    """What can be found wrong before a network is loaded.
-
-    Raises:
-        ArtifactError: If the runs cannot be added up.
-    """
-    runs = [part.trained for part in parts]
-    check_same_base(runs)
-    for trained in runs:
-        refuse_quantised(trained)
-    if head is not None or runs[0].num_labels is None:
-        return
-    if sum(part.weight for part in parts) <= 0 or min(part.weight for part in parts) < 0:
-        given = ", ".join(f"{part.weight:g}" for part in parts)
-        raise ArtifactError(
-            f"the task heads have no mean with the weights {given}; name the run of the head with --head"
-        )
-    names = {tuple(labels) for labels in (trained.labels for trained in runs) if labels}
-    if len(names) > 1:
-        listed = " and ".join(f"[{', '.join(labels)}]" for labels in sorted(names))
-        raise ArtifactError(f"the task heads have other classes, {listed}; name the run of the head with --head")
 
 
 def head_text(parts: Sequence[Part], head: TrainedRun | None) -> str:
@@ -126,8 +103,11 @@ def head_names(net: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
     return parameter_names(net, head_modules(net, with_pooler=with_pooler))
 
 
-def add_up(parts: Sequence[Part], *, head: TrainedRun | None) -> tuple[PreTrainedModel, dict[str, int]]:
+def add_up(
+    parts: Sequence[Part], *, head: TrainedRun | None, tell: Tell = silent
+) -> tuple[PreTrainedModel, dict[str, int]]:
     """The base with the sum in it, in fp32, and how many runs change each of its changed tensors."""
+    tell("loading the base")
     net = load_base(head or parts[0].trained)
     if any(needs_untied(part.trained.config) for part in parts):
         untie(net)
@@ -136,7 +116,8 @@ def add_up(parts: Sequence[Part], *, head: TrainedRun | None) -> tuple[PreTraine
     weight_sum = sum(part.weight for part in parts)
     total: dict[str, Tensor] = {}
     touched: dict[str, int] = {}
-    for part in parts:
+    for index, part in enumerate(parts, start=1):
+        tell(f"adding run {index} of {len(parts)}, {part.trained.name}")
         merged = merge_adapted(part.trained, load_mergeable(part.trained))
         own_head = 1.0 if head is not None and part.trained.run == head.run else 0.0
         head_weight = part.weight / weight_sum if head is None else own_head

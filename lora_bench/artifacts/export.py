@@ -13,20 +13,22 @@ from pathlib import Path
 
 import torch
 
+from lora_bench.artifacts.checks import check_exportable
+from lora_bench.artifacts.exported import RECORD_FOLDER, RECORDED, WEIGHTS_LIST
 from lora_bench.artifacts.folder import check_out, written_folder
 from lora_bench.artifacts.lowrank import read_low_rank, split_modules, write_low_rank
 from lora_bench.artifacts.network import Adapted, cast_parameters, load_adapted, load_base, logits, probe_batch
 from lora_bench.artifacts.peftfolder import (
     Expected,
     base_reference,
-    check_base,
     tied_text,
     try_adapter,
     write_base,
     write_card,
 )
-from lora_bench.artifacts.restore import RECORD_FOLDER, RECORDED, WEIGHTS_LIST, can_restore
-from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun, check_adapter
+from lora_bench.artifacts.restore import can_restore
+from lora_bench.artifacts.telling import Tell, silent
+from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun
 from lora_bench.manifest import write_manifest
 from lora_bench.methods.fused import unfuse
 from lora_bench.rundir import PEFT_CONFIG_FILE, directory_bytes, find_adapter_config
@@ -49,7 +51,7 @@ class ExportReport:
     """Whether `lora-bench import` brings the run's own file back bit for bit."""
 
 
-def export_run(trained: TrainedRun, out: Path, *, with_base: bool = False) -> ExportReport:
+def export_run(trained: TrainedRun, out: Path, *, with_base: bool = False, tell: Tell = silent) -> ExportReport:
     """Writes the adapter folder; `with_base` writes the base model into it as well.
 
     Raises:
@@ -57,18 +59,20 @@ def export_run(trained: TrainedRun, out: Path, *, with_base: bool = False) -> Ex
         ArtifactError: If the run has no PEFT adapter, or PEFT's outputs are not those of the run.
     """
     out = check_out(out)
-    check_adapter(trained)
-    check_base(trained, with_base=with_base)
+    check_exportable(trained, with_base=with_base)
     base = base_reference(trained, out, with_base=with_base)
+    tell("loading the base and what the run trained")
     adapted = load_adapted(trained)
     unfuse(adapted.net)  # The reference is PEFT's own forward, whose roundings differ from ours.
     with written_folder(out, made_by="export", runs=[(trained, 1.0)]) as folder:
+        tell(f"writing {out}")
         num_joined = _write_adapter(trained, adapted, folder, base=base)
         plain = write_base(trained, folder, with_base=with_base)
         text = f"Exported by `lora-bench export` from the run `{trained.name}`; its record is in `{RECORD_FOLDER}/`."
         text += tied_text([trained], plain)
         write_card(trained, folder, out=out, base=base, text=text, pad_token_id=plain.config.pad_token_id)
         advice = f"method={trained.config.method.name} changes more than its adapter holds; use lora-bench merge"
+        tell("trying it with PEFT")
         agreement = try_adapter(folder, plain, _expected(adapted), advice=advice)
         _write_record(trained, folder)
         is_restorable = can_restore(folder)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_bench.artifacts.checks import check_shapes
 from lora_bench.artifacts.network import (
     cast_parameters,
     find_device,
@@ -24,13 +25,11 @@ from lora_bench.artifacts.network import (
     probe_batch,
     try_merge,
 )
-from lora_bench.artifacts.trained import TrainedRun, check_same_base
+from lora_bench.artifacts.trained import TrainedRun
 from lora_bench.config.schema import TaskKind
-from lora_bench.errors import UsageError
 from lora_bench.measure.latency import Ratio, Spread, paired_ratio, spread, time_in_turns
 from lora_bench.measure.memory import num_values
 from lora_bench.methods.fused import unfuse
-from lora_bench.models import max_tokens, read_architecture
 from lora_bench.models.load import TORCH_DTYPES
 
 BASE, CONTROL = "base", "base, a copy"
@@ -69,23 +68,6 @@ class LatencyReport:
 
     networks: list[Network]
     cells: list[Cell]
-
-
-def check_shapes(runs: Sequence[TrainedRun], shapes: Sequence[tuple[int, int]]) -> None:
-    """What can be found wrong before a network is loaded.
-
-    Raises:
-        ArtifactError: If the runs have different bases.
-        UsageError: If the model has no position for so many tokens.
-    """
-    check_same_base(runs)
-    longest = max_tokens(read_architecture(runs[0].config.model))
-    for _, length in shapes:
-        if longest is not None and length > longest:
-            raise UsageError(
-                f"--length: {length} tokens are more than the {longest} that {runs[0].config.model.name} has "
-                f"positions for"
-            )
 
 
 def measure_latency(

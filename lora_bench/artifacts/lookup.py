@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from lora_bench.errors import UsageError, suggest
@@ -33,8 +34,8 @@ def _explain(text: str, folder: Path, *, begun: list[str], names: list[str], roo
         return f"RUN: '{text}' is the beginning of {len(begun)} runs; write more of one: {_some(begun)}"
     if (folder / "adapter_config.json").is_file():
         return (
-            f"RUN: {text} is an adapter without the record of a run; give the run itself, or lora-bench import {text} "
-            f"first if lora-bench export wrote it"
+            f"RUN: {text} is an adapter without the record of a run; give the run itself, or lora-bench import "
+            f"{shlex.quote(text)} first if lora-bench export wrote it"
         )
     if folder.is_dir():
         return f"RUN: {text} is no run directory (it has no config.yaml); runs are listed by lora-bench runs"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from lora_bench.artifacts.checks import check_mergeable
 from lora_bench.artifacts.folder import check_out, write_model, written_folder
 from lora_bench.artifacts.network import (
     cast_parameters,
@@ -27,9 +28,10 @@ from lora_bench.artifacts.network import (
     probe_batch,
     relative_difference,
 )
-from lora_bench.artifacts.trained import TrainedRun, refuse_quantised, refuse_quantised_base
+from lora_bench.artifacts.telling import Tell, silent
+from lora_bench.artifacts.trained import TrainedRun
 from lora_bench.config.schema import Dtype, TaskKind
-from lora_bench.errors import ArtifactError, UsageError
+from lora_bench.errors import ArtifactError
 from lora_bench.methods.quantised import dequantise
 from lora_bench.models import decoder_start, load, read_architecture
 from lora_bench.models.folders import read_config
@@ -62,7 +64,12 @@ class MergeReport:
 
 
 def merge_run(
-    trained: TrainedRun, out: Path, *, dtype: Dtype | None = None, with_dequantised: bool = False
+    trained: TrainedRun,
+    out: Path,
+    *,
+    dtype: Dtype | None = None,
+    with_dequantised: bool = False,
+    tell: Tell = silent,
 ) -> MergeReport:
     """Writes the merged model; `dtype=None` takes that of the training.
 
@@ -74,15 +81,18 @@ def merge_run(
         ArtifactError: If the run cannot be merged, or the outputs are not those of the unmerged network.
     """
     out = check_out(out)
-    _check_base(trained, with_dequantised=with_dequantised)
+    check_mergeable(trained, with_dequantised=with_dequantised)
     written = dtype or trained.dtype
+    tell("loading the base")
     base = load_base(trained)
     batch = probe_batch(base)
     untrained = logits(base, batch)
     del base
+    tell("loading what the run trained")
     adapted = load_adapted(trained) if with_dequantised else load_mergeable(trained)
     expected = logits(adapted.net, batch)
     dequantise(adapted.net)
+    tell("adding it to the base and comparing the outputs")
     with recorded_routing(cast_parameters(adapted.net, torch.float32)) as routing:
         exact = logits(adapted.net, batch)
     merged = merge_adapted(trained, adapted)
@@ -96,6 +106,7 @@ def merge_run(
     cast_parameters(merged, TORCH_DTYPES[written])
     facts = {"dtype": written.value, "is_dequantised": with_dequantised}
     with written_folder(out, made_by="merge", runs=[(trained, 1.0)], **facts) as folder:
+        tell(f"writing {out} and reading it back")
         write_model(merged, load_run_tokenizer(trained), folder)
         del merged
         read_back = logits(read_model(folder, trained.kind), batch)
@@ -109,16 +120,6 @@ def merge_run(
         trained_difference=relative_difference(untrained, expected),
         is_dequantised=with_dequantised,
     )
-
-
-def _check_base(trained: TrainedRun, *, with_dequantised: bool) -> None:
-    if not with_dequantised:
-        refuse_quantised(trained)
-        return
-    if not trained.is_in_four_bits:
-        method = trained.config.method.name
-        raise UsageError(f"--dequantise: {trained.name} (method={method}) has no base in four bits; leave it out")
-    refuse_quantised_base(trained)
 
 
 def auto_class(trained: TrainedRun) -> Any:

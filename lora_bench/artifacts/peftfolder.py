@@ -46,18 +46,6 @@ class Agreement:
     fp32_difference: float
 
 
-def check_base(trained: TrainedRun, *, with_base: bool) -> None:
-    """Looks whether somebody who gets the folder can load the base.
-
-    Raises:
-        ArtifactError: If the base is nowhere on disk and is not asked for.
-    """
-    if trained.config.model.source is Source.random and not with_base:
-        raise ArtifactError(
-            f"{trained.name}: its base has random weights, which are in no folder that PEFT could load; add --with-base"
-        )
-
-
 def base_reference(trained: TrainedRun, out: Path, *, with_base: bool) -> str:
     """What `from_pretrained` takes for the base: a folder on this machine, or a repository of the hub."""
     if with_base:

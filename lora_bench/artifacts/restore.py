@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,43 +9,35 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lora_bench.artifacts.folder import ORIGIN_FILE
+from lora_bench.artifacts.exported import RECORD_FOLDER, RECORDED, WEIGHTS_LIST, check_export, imported_path
 from lora_bench.artifacts.lowrank import LAYER_A, LAYER_B, PREFIX, Factors, divide_joined
+from lora_bench.artifacts.telling import Tell, silent
 from lora_bench.artifacts.trained import ADAPTER_FILE
 from lora_bench.config.resolve import from_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
-from lora_bench.errors import ArtifactError, UsageError
-from lora_bench.manifest import MANIFEST_FILE, find_change, write_manifest
+from lora_bench.errors import ArtifactError
+from lora_bench.manifest import find_change, write_manifest
 from lora_bench.models.load import TORCH_DTYPES, load_model
 from lora_bench.models.split import SplitLinear
 from lora_bench.placing import place
-from lora_bench.rundir import PEFT_CONFIG_FILE, RunDir, filled_folder, find_adapter_config
-
-RECORD_FOLDER = "record"
-"""Of the run, beside its exported adapter."""
-RECORDED = ("config.yaml", "result.json", "metrics.jsonl")
-"""What is exported of a run directory; predictions hold a user's texts and stay."""
-WEIGHTS_LIST = "weights.json"
-"""The manifest of the run's own weights folder: what an import has to arrive at."""
+from lora_bench.rundir import RunDir, filled_folder, find_adapter_config
 
 
-def import_run(folder: Path, root: Path) -> RunDir:
+def import_run(folder: Path, root: Path, *, tell: Tell = silent) -> RunDir:
     """Writes the run directory that `folder` was exported from, below `root`; returns it.
 
     Raises:
         UsageError: If the folder is no export, or the run is there already.
         ArtifactError: If the export was changed, or the weights do not come back bit for bit.
     """
-    name = _check_export(folder)
-    path = (root / "runs" / name).absolute()
-    if path.exists():
-        raise UsageError(f"{path}: is recorded already and is never overwritten; choose another --root to compare them")
+    path = imported_path(root, check_export(folder, root))
     with filled_folder(path) as partial:
         for file in RECORDED:
             if (folder / RECORD_FOLDER / file).is_file():
                 shutil.copyfile(folder / RECORD_FOLDER / file, partial / file)
         weights = RunDir(partial).weights
         weights.mkdir()
+        tell("bringing the weights back and comparing them")
         _restore_weights(folder, weights)
         change = find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST)
         if change is not None:
@@ -61,30 +52,6 @@ def can_restore(folder: Path) -> bool:
         weights = Path(place_for_weights)
         _restore_weights(folder, weights)
         return find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST) is None
-
-
-def _check_export(folder: Path) -> str:
-    """Looks at the folder's files; returns the name of the run."""
-    if not (folder / PEFT_CONFIG_FILE).is_file():
-        raise UsageError(f"{folder}: is no adapter folder (it has no {PEFT_CONFIG_FILE})")
-    if not (folder / ORIGIN_FILE).is_file() or not (folder / RECORD_FOLDER / WEIGHTS_LIST).is_file():
-        raise UsageError(
-            f"{folder}: was not written by lora-bench export, so nobody knows how it was trained and it cannot become "
-            f"a run; PeftModel.from_pretrained reads it as it is"
-        )
-    try:
-        change = find_change(folder)
-        origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
-        name = str(origin["runs"][0]["name"])
-    except (OSError, ValueError, LookupError, TypeError) as err:
-        raise ArtifactError(
-            f"{folder}: {MANIFEST_FILE} or {ORIGIN_FILE} is damaged ({err}); export the run again"
-        ) from err
-    if change is not None:
-        raise ArtifactError(f"{folder}: {change}: not what was exported; export the run again")
-    if Path(name).name != name:
-        raise ArtifactError(f"{folder}: {ORIGIN_FILE} names a run outside the root ('{name}')")
-    return name
 
 
 def _restore_weights(folder: Path, weights: Path) -> None:

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_bench.artifacts.compose import Part, add_up, check_parts, head_names, head_text
+from lora_bench.artifacts.checks import Part, check_summable
+from lora_bench.artifacts.compose import add_up, head_names, head_text
 from lora_bench.artifacts.folder import check_out, written_folder
 from lora_bench.artifacts.lowrank import LowRank, add_low_rank, read_low_rank, write_low_rank
 from lora_bench.artifacts.network import cast_parameters, load_adapted, load_base, logits, probe_batch
 from lora_bench.artifacts.peftfolder import (
     Expected,
     base_reference,
-    check_base,
     tied_text,
     try_adapter,
     write_base,
     write_card,
 )
-from lora_bench.artifacts.trained import TrainedRun, check_adapter
+from lora_bench.artifacts.telling import Tell, silent
+from lora_bench.artifacts.trained import TrainedRun
 from lora_bench.models.load import TORCH_DTYPES
 from lora_bench.rundir import directory_bytes
 
@@ -41,7 +42,12 @@ class SummedReport:
 
 
 def compose_adapter(
-    parts: Sequence[Part], out: Path, *, head: TrainedRun | None = None, with_base: bool = False
+    parts: Sequence[Part],
+    out: Path,
+    *,
+    head: TrainedRun | None = None,
+    with_base: bool = False,
+    tell: Tell = silent,
 ) -> SummedReport:
     """Writes the sum as an adapter folder; arguments as `compose_runs`.
 
@@ -50,14 +56,12 @@ def compose_adapter(
         ArtifactError: If the runs cannot be added up, are not plain LoRA, or PEFT's outputs are not those of the sum.
     """
     out = check_out(out)
-    check_parts(parts, head)
+    check_summable(parts, head, with_base=with_base)
     first = head or parts[0].trained
-    check_base(first, with_base=with_base)
-    for part in parts:
-        check_adapter(part.trained)
     base = base_reference(first, out, with_base=with_base)
+    tell("reading the adapters")
     own = [(read_low_rank(part.trained, load_adapted(part.trained)), part.weight) for part in parts]
-    total, _ = add_up(parts, head=head)
+    total, _ = add_up(parts, head=head, tell=tell)
     heads = {
         name: total.get_parameter(name).detach().to(TORCH_DTYPES[first.dtype]) for name in head_names(total, parts)
     }
@@ -68,6 +72,7 @@ def compose_adapter(
     summed = LowRank(add_low_rank(own), heads)
     runs = [(part.trained, part.weight) for part in parts]
     with written_folder(out, made_by="compose --adapter", runs=runs, head=head_text(parts, head)) as folder:
+        tell(f"writing {out} and trying it with PEFT")
         write_low_rank(summed, folder, plain=load_base(first), kind=first.kind, base=base)
         plain = write_base(first, folder, with_base=with_base)
         terms = ", ".join(f"{part.weight:g} of `{part.trained.name}`" for part in parts)

@@ -15,8 +15,9 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from lora_bench.artifacts.checks import check_switchable
 from lora_bench.artifacts.network import find_device, load_base, load_run_tokenizer, logits, probe_batch
-from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun, check_adapter, check_same_base
+from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun
 from lora_bench.config.schema import GenerationTaskConfig, TaskKind
 from lora_bench.errors import ArtifactError
 from lora_bench.evaluation.generation import generate
@@ -92,22 +93,6 @@ def switch_runs(runs: Sequence[TrainedRun], prompts: Sequence[str], *, num_round
         for index, trained in enumerate(runs)
     ]
     return SwitchReport(base_load_ms, base_bytes, base_answers, adapters)
-
-
-def check_switchable(runs: Sequence[TrainedRun]) -> None:
-    """What can be found wrong before a network is loaded.
-
-    Raises:
-        ArtifactError: If the runs cannot share a base in memory.
-    """
-    check_same_base(runs)
-    for trained in runs:
-        check_adapter(trained)
-        if trained.peft_type != runs[0].peft_type:
-            raise ArtifactError(
-                f"{runs[0].name} and {trained.name}: adapters of two types ({runs[0].peft_type}, {trained.peft_type}) "
-                f"are not exchanged in one network; use runs of one method"
-            )
 
 
 def load_side_by_side(runs: Sequence[TrainedRun], base: nn.Module) -> tuple[PeftModel, list[float]]:

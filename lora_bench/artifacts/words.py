@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lora_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from lora_bench.artifacts.compose import Part
+    from lora_bench.artifacts.checks import Part
     from lora_bench.artifacts.trained import TrainedRun
     from lora_bench.config.schema import Dtype
 
@@ -39,7 +39,7 @@ def open_parts(arguments: argparse.Namespace) -> list[Part]:
     """Every `RUN:WEIGHT` of the command."""
     given = [_split_weight(text) for text in arguments.parts]
     runs = [(open_one(text, arguments), weight) for text, weight in given]
-    from lora_bench.artifacts.compose import Part
+    from lora_bench.artifacts.checks import Part
 
     return [Part(trained, weight) for trained, weight in runs]
 

@@ -7,26 +7,33 @@ looked at: its key, its group choices and each value of a sweep, and all faults 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_bench.config.dirs import with_config_dirs
+from lora_bench.config.hydra_words import SEARCHPATH, hydra_fault
+from lora_bench.config.near import near_choice, near_key
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices, group_names, register_schemas, study_files
+from lora_bench.config.values import shown, value_problem
 from lora_bench.errors import ConfigError, Fault, suggest
-
-SYNONYMS = {"rank": "r", "learning_rate": "lr", "steps": "max_steps", "target_modules": "roles", "path": "folder"}
-"""Words that other tools use for ours; the nearest name by its letters would not find them."""
 
 LISTS = ("placement.roles",)
 """Keys whose value may be a list of words; without brackets it would be a sweep."""
+NAMED_BY_CHOICE = ("executor", "method", "placement", "processes", "task", "tracking")
+"""Groups whose `name` says which choice was made."""
+MOST_VALUES = 10_000
+"""Values of one sweep; more are a slip of the finger, and would be listed one by one."""
 _NUMBERS = re.compile(r"(\+{0,2}placement\.layers)=(\d+(?:\s*,\s*\d+)+)")
 
 
@@ -38,8 +45,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            return compose("config", list(overrides))
-    except HydraException as err:
+            return compose("config", with_config_dirs(overrides))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
         raise ConfigError([Fault("configuration", f"cannot be composed: {str(err).splitlines()[0]}")]) from err
     finally:
         GlobalHydra.instance().hydra = outer
@@ -48,6 +55,14 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[Fault]:
     """Every fault in these command-line overrides; an empty list when Hydra can compose them."""
     parsed, faults = _parse(overrides)
+    faults.extend(_repeated(parsed))
+    for item in [item for item in parsed if _is_of_hydra(item)]:
+        parsed.remove(item)
+        if item.key_or_group != SEARCHPATH:
+            faults.append(hydra_fault(item.key_or_group))
+    for item in [item for item in parsed if item.package is not None]:
+        parsed.remove(item)
+        faults.append(Fault(item.get_key_element(), "a group has one place here; leave '@...' out"))
     if not is_sweep:
         several = [item for item in parsed if item.is_sweep_override()]
         faults.extend(Fault(item.key_or_group, _explain_sweep(item)) for item in several)
@@ -55,7 +70,7 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
     for item in [item for item in parsed if item.key_or_group == "sweeps"]:
         parsed.remove(item)
         faults.extend(_sweeps_faults(item, is_sweep=is_sweep))
-    ours = [item for item in parsed if not item.is_hydra_override()]
+    ours = parsed
     for item in [item for item in ours if item.is_delete()]:
         ours.remove(item)
         faults.append(
@@ -79,6 +94,24 @@ def check_overrides(overrides: Sequence[str], *, is_sweep: bool = True) -> list[
     return faults
 
 
+def _is_of_hydra(item: Override) -> bool:
+    return bool(item.is_hydra_override()) or item.key_or_group.split(".")[0].split("/")[0] == "hydra"
+
+
+def _repeated(parsed: Sequence[Override]) -> Iterator[Fault]:
+    """Keys that are given more than once: which of the values is meant, nobody knows."""
+    texts: dict[str, list[str]] = {}
+    for item in parsed:
+        if not item.is_delete():
+            texts.setdefault(item.key_or_group, []).append(item.get_value_string())
+    for key, values in texts.items():
+        if len(values) > 1:
+            given = ", ".join(map(shown, values))
+            distinct = ",".join(dict.fromkeys(values))
+            sweep = f", or sweep over them with -m {key}={shown(distinct)}" if "," in distinct else ""
+            yield Fault(key, f"is given {len(values)} times ({given}); give it once{sweep}")
+
+
 def _explain_sweep(item: Override) -> str:
     values = item.get_value_string()
     as_list = f", or write [{values}] for one list" if item.key_or_group in LISTS else ""
@@ -88,6 +121,11 @@ def _explain_sweep(item: Override) -> str:
 def key_of(word: str) -> str:
     """`lora.r` of `lora.r=1,4`, `+lora.r=1` and `~lora.r`."""
     return word.lstrip("+~").split("=", 1)[0]
+
+
+def set_values(words: Sequence[str]) -> dict[str, str]:
+    """Return key -> text of its value or values, of words that have a meaning."""
+    return {item.key_or_group: item.get_value_string() for item in parse(words) if not item.is_delete()}
 
 
 def first_value(word: str) -> str:
@@ -161,12 +199,20 @@ def split_values(item: Override) -> list[str]:
                 )
             ]
         )
+    if isinstance(item._value, RangeSweep) and (count := _num_in_range(item._value)) > MOST_VALUES:
+        problem = f"'{item.get_value_string()}' has {count:.3g} values, and {MOST_VALUES} is the most that are listed"
+        raise ConfigError([Fault(item.get_key_element(), f"{problem}; use interval(low,high) to draw from it")])
     if isinstance(item._value, Glob):
         return _matching(item, item._value)
     if isinstance(item._value, ChoiceSweep):
         # A grid is done in a fixed order; a search draws in its sampler's.
         item._value.shuffle = False
     return list(item.sweep_string_iterator())
+
+
+def _num_in_range(sweep: RangeSweep) -> float:
+    start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+    return abs(stop - start) / abs(step) if step else math.inf
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -187,7 +233,10 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
     faults: list[Fault] = []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            item = parser.parse_override(text)
+            if not item.key_or_group.strip():
+                raise HydraException("no key")
+            parsed.append(item)
         except HydraException:
             problem = "not an override; write key=value, or key=a,b with -m"
             if text.startswith("-"):
@@ -216,7 +265,7 @@ def _sweeps_faults(item: Override, *, is_sweep: bool) -> Iterator[Fault]:
 
 
 def _is_group(name: str) -> bool:
-    return (CONF_DIR / name).is_dir() and not name.startswith("hydra")
+    return name in group_names()
 
 
 def _choice_faults(item: Override) -> Iterator[Fault]:
@@ -228,9 +277,8 @@ def _choice_faults(item: Override) -> Iterator[Fault]:
         return
     for value in values:
         if value not in accepted:
-            yield Fault(
-                item.key_or_group, f"no choice '{value}'{suggest(value, accepted)}; available: {', '.join(accepted)}"
-            )
+            near = near_choice(item.key_or_group, value, accepted)
+            yield Fault(item.key_or_group, f"no choice '{shown(value)}'{near}; available: {', '.join(accepted)}")
 
 
 def _num_values(item: Override) -> int:
@@ -247,12 +295,16 @@ def _compose_choices(choices: Sequence[Override], variant: int) -> DictConfig:
     return compose_config(words)
 
 
-def _key_faults(key: str, tree: DictConfig) -> Iterator[Fault]:
+def _key_faults(item: Override, tree: DictConfig) -> Iterator[Fault]:
+    key = item.key_or_group
     node: Any = tree
     walked: list[str] = []
     for part in key.split("."):
-        if node is None or not isinstance(node, DictConfig):
-            yield Fault(key, f"'{'.'.join(walked)}' is a value and has no key '{part}'")
+        if not isinstance(node, DictConfig) or node._is_none():
+            yield Fault(
+                key,
+                f"'{'.'.join(walked)}' is a value and has no key '{part}'{near_key(key, item.get_value_string(), ())}",
+            )
             return
         if part not in node:
             names = sorted(str(name) for name in node if name != "hydra")
@@ -261,12 +313,14 @@ def _key_faults(key: str, tree: DictConfig) -> Iterator[Fault]:
             elif OmegaConf.get_type(node) is dict:
                 return
             where = f" in '{'.'.join(walked)}'" if walked else ""
-            near = f" (did you mean '{SYNONYMS[part]}'?)" if SYNONYMS.get(part) in names else suggest(part, names)
             owners = _choices_with(walked[0], part) if len(walked) == 1 else ""
+            near = (
+                "" if owners else near_key(key, item.get_value_string(), [".".join((*walked, name)) for name in names])
+            )
             yield Fault(key, f"no key '{part}'{where}{near}; available: {', '.join(names)}{owners}")
             return
         walked.append(part)
-        node = OmegaConf.select(tree, ".".join(walked), throw_on_missing=False)
+        node = node._get_node(part)
 
 
 def _choices_with(group: str, part: str) -> str:
@@ -279,24 +333,34 @@ def _choices_with(group: str, part: str) -> str:
     return f"; {group}={', '.join(owners)} would have it" if owners else ""
 
 
+def _own_fault(key: str) -> Fault | None:
+    """Of a key that is no user's to set: the name of a choice decides nothing, and digests are computed."""
+    group, _, rest = key.partition(".")
+    if rest == "name" and group in NAMED_BY_CHOICE:
+        return Fault(key, f"says which choice was made and makes none; write {group}=NAME")
+    if rest.endswith("_digest"):
+        return Fault(key, "is computed from what is read; leave it out")
+    return None
+
+
 def _value_faults(item: Override, tree: DictConfig) -> Iterator[Fault]:
     key = item.key_or_group
-    faults = list(_key_faults(key, tree))
+    faults = list(_key_faults(item, tree))
     if faults:
         yield from faults
         return
+    if (fault := _own_fault(key)) is not None:
+        yield fault
+        return
     if item.is_interval_sweep():
         return
+    try:
+        texts = split_values(item)
+    except ConfigError as err:
+        yield from err.faults
+        return
     parser = OverridesParser.create()
-    for text in split_values(item):
-        value = parser.parse_override(f"{key}={text}").value()
-        trial = tree.copy()
-        try:
-            OmegaConf.update(trial, key, value, merge=True)
-            OmegaConf.select(trial, key)
-        except OmegaConfBaseException as err:
-            yield Fault(key, f"{_first_line(err)} (given: {text})")
-
-
-def _first_line(err: Exception) -> str:
-    return str(err).splitlines()[0].rstrip(".")
+    for text in texts:
+        problem = value_problem(tree, key, parser.parse_override(f"{key}={text}").value(), text)
+        if problem is not None:
+            yield Fault(key, problem)

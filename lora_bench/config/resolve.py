@@ -19,6 +19,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lora_bench.config.bounds import bound_faults
 from lora_bench.config.identity import folder_digest, settle_files, without_places
 from lora_bench.config.methods import LoraInit, MethodConfig
 from lora_bench.config.placement import PlacementConfig, is_recorded
@@ -33,8 +34,11 @@ from lora_bench.config.schema import (
     TrainingConfig,
 )
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices
+from lora_bench.config.trackinguri import uri_problem
 from lora_bench.errors import ConfigError, Fault, suggest
 
+MAX_NAME = 100
+"""Bytes of a name that becomes part of a folder's."""
 _YAML_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C one takes 1 ms a configuration, not 10
 
 
@@ -56,6 +60,8 @@ def resolve(composed: DictConfig) -> RunConfig:
     if config.placement is not None:
         config.placement.normalise()
     faults = [*_group_faults(config), *_relation_faults(config)]
+    told = {fault.key for fault in faults}
+    faults += [fault for fault in bound_faults(config) if fault.key not in told]
     _scale_rate(config.training)
     if config.task.kind is TaskKind.generation:
         config.training.head_lr = None  # A language-model head belongs to the base.
@@ -195,8 +201,7 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault("seed", f"{config.seed} is below 0; a seed is a whole number from 0 up")
     if config.again is not None and config.again < 2:
         yield Fault("again", f"{config.again} is below 2; 2 is the second training of a configuration, null the first")
-    if "/" in config.model.name:
-        yield Fault("model.name", f"'{config.model.name}' names folders; use a name without '/'")
+    yield from _name_faults(config)
     if config.study.baseline is not None and config.study.baseline not in group_choices("method"):
         accepted = group_choices("method")
         near = suggest(config.study.baseline, accepted)
@@ -210,6 +215,33 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault("executor.threads_per_run", f"{threads} is below 1; null shares the free cores evenly")
     if config.executor.max_retries < 0:
         yield Fault("executor.max_retries", f"{config.executor.max_retries} is below 0; 0 tries no run again")
+
+
+def _name_faults(config: RunConfig) -> Iterator[Fault]:
+    """Of names that become those of folders and of experiments, and of addresses."""
+    model, study = config.model.name, config.study.name
+    if "/" in model:
+        yield Fault("model.name", f"'{model}' names folders; use a name without '/'")
+    elif not _names_folder(model):
+        yield Fault(
+            "model.name", f"'{model[:40]}' cannot name a folder; use up to {MAX_NAME} letters, '-', '_' and '.'"
+        )
+    if study is not None and not _names_folder(study):
+        problem = f"'{study[:40]}' cannot name a folder; use up to {MAX_NAME} letters, digits, '-', '_' and '.'"
+        yield Fault("study.name", problem)
+    for key in ("root", "cache"):
+        if not getattr(config.paths, key).strip():
+            yield Fault(f"paths.{key}", "is empty; give a folder")
+    if config.tracking.name == "mlflow":
+        if config.tracking.uri and (why := uri_problem(config.tracking.uri)) is not None:
+            yield Fault("tracking.uri", why)
+        if not config.tracking.experiment.strip():
+            yield Fault("tracking.experiment", "is empty; give a name, or unset MLFLOW_EXPERIMENT_NAME")
+
+
+def _names_folder(name: str) -> bool:
+    is_short = 0 < len(name.encode()) <= MAX_NAME
+    return is_short and name.isprintable() and "/" not in name and not name.startswith((".", " "))
 
 
 def _relation_faults(config: RunConfig) -> Iterator[Fault]:

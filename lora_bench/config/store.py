@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -75,6 +76,19 @@ SCHEMAS: dict[str, dict[str, type]] = {
 """Group -> name in `defaults` -> schema."""
 
 
+_further_dirs: list[Path] = []
+
+
+def use_config_dirs(folders: Sequence[Path]) -> None:
+    """Have the choices in these folders stand beside those of `conf/`, for this process: `--config-dir`."""
+    _further_dirs[:] = folders
+
+
+def config_dirs() -> tuple[Path, ...]:
+    """Return the folders that hold choices: `conf/`, and those of the command line."""
+    return (CONF_DIR, *_further_dirs)
+
+
 def group_names() -> list[str]:
     """The groups that users choose from."""
     return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "hydra")
@@ -82,7 +96,7 @@ def group_names() -> list[str]:
 
 def group_choices(group: str) -> list[str]:
     """The choices of a group."""
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
 
 
 def study_files() -> list[str]:

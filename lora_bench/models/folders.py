@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
 
+from lora_bench.diskpaths import reading_problem, writing_problem
 from lora_bench.errors import ModelError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model")
 
@@ -58,8 +61,10 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: For the first thing that is missing or damaged.
     """
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: is not a folder")
+    if (problem := reading_problem(folder)) is not None:
+        raise ModelError(problem)
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
+        raise ModelError(_explain_adapter(folder))
     read_config(folder)
     weight_files(folder)
     if not any((folder / name).is_file() for name in TOKENIZERS):
@@ -77,6 +82,41 @@ def _read_index(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(names)]
 
 
+def _explain_adapter(folder: Path) -> str:
+    """What an adapter is, and which model it stands on where its configuration says so."""
+    try:
+        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, LookupError, TypeError):
+        base = None
+    named = f", {base}" if isinstance(base, str) and base else ""
+    return (
+        f"{folder}: holds an adapter, not a model, and nothing is trained upon it; give the folder of its base "
+        f"model{named}, or make one model of both: `lora-bench merge` of the run, or PEFT's merge_and_unload"
+    )
+
+
+def tokenizer_size(folder: Path) -> int | None:
+    """Return how many numbers a model folder's tokenizer gives, added tokens left out; None if no file says so.
+
+    Added tokens may have numbers that no text leads to; the tokens of the texts themselves are checked before training.
+    """
+    try:
+        path = next(path for name in _VOCABULARIES if (path := folder / name).is_file())
+        return _vocabulary_size(path, path.stat().st_mtime_ns)
+    except (StopIteration, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+@functools.lru_cache(maxsize=16)
+def _vocabulary_size(path: Path, changed_ns: int) -> int | None:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".txt":
+        return len(text.splitlines())
+    data = json.loads(text)
+    vocabulary = data if path.name == "vocab.json" else data["model"]["vocab"]
+    return max(vocabulary.values()) + 1 if isinstance(vocabulary, dict) else len(vocabulary)
+
+
 def _explain_absence(folder: Path) -> str:
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
@@ -85,7 +125,7 @@ def _explain_absence(folder: Path) -> str:
             f"refused; save the model again with save_pretrained, or take a revision that has safetensors"
         )
     if (folder / "adapter_model.safetensors").is_file():
-        return f"{folder}: holds an adapter, not a model; give the folder of its base model"
+        return _explain_adapter(folder)
     return f"{folder}: has neither {WEIGHTS} nor {INDEX}"
 
 
@@ -114,5 +154,4 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def is_writable(folder: Path) -> bool:
     """Whether this folder can be written, or made where it is not there yet."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return writing_problem(folder) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 
@@ -12,15 +13,30 @@ def quiet() -> Iterator[None]:
 
     What such a report says about missing or dropped weights is checked by `load.load_model` itself.
     """
-    from transformers.utils import logging
+    from transformers.utils import logging as theirs
 
-    verbosity = logging.get_verbosity()
-    had_bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quieten_deepspeed()
+    verbosity = theirs.get_verbosity()
+    had_bars = theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        theirs.set_verbosity(verbosity)
         if had_bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
+
+
+def quieten_deepspeed() -> None:
+    """Drop what DeepSpeed says on stdout of a machine without a GPU whenever a library imports it.
+
+    To be called before that import. Its logger is made by name, so that a filter set earlier holds.
+    """
+    logger = logging.getLogger("DeepSpeed")
+    if _is_of_use not in logger.filters:
+        logger.addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return "Setting accelerator to CPU" not in str(record.msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -231,7 +232,7 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     attributes = {
         "status": status,
         "runs": [member.run_dir.path.name for member in trial.members],
-        "command": f"python run.py {' '.join(trial.words)}",
+        "command": shlex.join(["python", "run.py", *trial.words]),
         **({"error": error} if (error := _first_error(results)) else {}),
     }
     missing = [objective.metric for objective in question.objectives if objective.metric not in metrics]

@@ -6,19 +6,22 @@ number of trials and the same seeds, so that the best of one may be compared wit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from lora_bench.config.overrides import parse
+from lora_bench.config.dirs import adopt_config_dirs
+from lora_bench.config.overrides import parse, set_values
 from lora_bench.config.rates import default_rate
 from lora_bench.config.schema import INFRASTRUCTURE, RunConfig, StudyConfig
+from lora_bench.config.unread import grid_faults, is_judged, pruner_faults, unread_faults
 from lora_bench.errors import ConfigError, Fault, suggest
 from lora_bench.search.budget import equal_rank, steps_for_items
 from lora_bench.search.compose import compose_run, with_seed
@@ -32,6 +35,8 @@ STEPS = "training.max_steps"
 METHOD_GROUPS = ("method", "lora", "placement")
 """Keys of the adapting method; the baseline has its own."""
 SAMPLERS = ("tpe", "gp", "random", "qmc", "cmaes", "nsgaii", "grid")
+NOT_ASKED = (*INFRASTRUCTURE, "hydra")
+"""Groups that say where and how a study is carried out; a search path says where choices stand."""
 OWN, BASELINE = "own", "baseline"
 
 
@@ -127,7 +132,7 @@ def question_data(
     return {
         "arms": {
             arm.name: {
-                "base": sorted(word for word in arm.words if _group(word) not in INFRASTRUCTURE),
+                "base": sorted(word for word in arm.words if _group(word) not in NOT_ASKED),
                 "space": {dimension.key: dimension.as_data() for dimension in arm.space.dimensions},
                 **({"equal_parameters": vars(arm.equal_parameters)} if arm.equal_parameters else {}),
                 **({"equal_items": arm.equal_items} if arm.equal_items else {}),
@@ -148,6 +153,7 @@ def build_question(words: Sequence[str]) -> Question:
     Raises:
         ConfigError: With every fault found.
     """
+    adopt_config_dirs(words)
     items = parse(words)
     named = [item.get_value_string() for item in items if item.key_or_group == "sweeps"]
     if len(named) > 1:
@@ -165,9 +171,10 @@ def build_question(words: Sequence[str]) -> Question:
     objectives, faults = build_objectives(config.study, load_task(config.task).headline)
     constraints, more = build_constraints(config.study.constraints)
     faults += [*more, *_study_faults(config.study, arms, objectives)]
+    question = Question("", file.question, arms, seeds, tuple(objectives), tuple(constraints), config)
+    faults += _unread_faults(question, set_values(words))
     if faults:
         raise ConfigError(faults)
-    question = Question("", file.question, arms, seeds, tuple(objectives), tuple(constraints), config)
     return replace(question, name=config.study.name or _made_name(question, file, items))
 
 
@@ -265,11 +272,30 @@ def _study_faults(study: StudyConfig, arms: Sequence[Arm], objectives: Sequence[
             yield Fault(f"study.{key}", f"{value} is not above 0; null sets no limit")
 
 
+def _unread_faults(question: Question, words: Mapping[str, str]) -> Iterator[Fault]:
+    """What the command line sets and no run of the study's own arm, and no search, reads."""
+    own, study = question.arms[0], question.study
+    configs = []
+    for point in own.space.corners() if is_judged(words) else ():
+        with contextlib.suppress(ConfigError):  # what is wrong with a value is said where its runs are checked
+            configs.append(compose_run(own.words_at(point)))
+    yield from unread_faults(words, configs, is_sweep=True)
+    yield from pruner_faults(words, study.pruner)
+    if question.is_grid:
+        yield from grid_faults(words)
+    if "study.seeds" in words and "seed" in words:
+        yield Fault(
+            "study.seeds", f"seed={words['seed']} says which seeds each point is trained with; give one of them"
+        )
+    if "lora.r" in words and own.equal_parameters is not None:
+        yield Fault("lora.r", "the study file chooses it, so that all placements have as many parameters; leave it out")
+
+
 def _made_name(question: Question, file: StudyFile, items: Sequence[Override]) -> str:
     """Says what is asked, and is the same for the same command; a file as it stands has its own name."""
     digest = hashlib.sha256(json.dumps(question.as_data(), sort_keys=True).encode()).hexdigest()[:6]
     if file.name is not None:
-        asks_more = any(_group(item.key_or_group) not in INFRASTRUCTURE for item in items)
+        asks_more = any(_group(item.key_or_group) not in NOT_ASKED for item in items)
         return f"{file.name}-{digest}" if asks_more else file.name
     swept = [item.key_or_group.replace("/", ".") for item in items if item.is_sweep_override()]
     return "-".join([Path(question.config.model.name).name, question.config.task.name, *swept, digest])

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ import yaml
 
 from lora_bench import rundir
 from lora_bench.errors import StudyError
+from lora_bench.search.hints import root_option
 from lora_bench.search.question import Question
 
 
@@ -182,7 +184,7 @@ class StudyDir:
         return (
             f"study {self.path.name}: process {holder.get('pid')} on {holder.get('host')} has carried it out since "
             f"{holder.get('since')} ({holder.get('command')}); wait for it, or end it with "
-            f"`lora-bench stop {self.path.name}`"
+            f"`lora-bench stop {shlex.quote(self.path.name)}{root_option(self.path.parent.parent)}`"
         )
 
 
@@ -251,5 +253,5 @@ def _this_process() -> dict[str, Any]:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
     }

@@ -91,14 +91,16 @@ def _carry_out(
         supply = search = _search(question, directory, root, clock, storage())
         for note in search.notes:
             console.print(note, highlight=False)
+    tracker = load_tracker(question.config.tracking, root=root)
+    if (problem := tracker.find_problem()) is not None:
+        told = f"tracking: {problem}; training starts all the same, and `lora-bench sync` catches up"
+        console.print(told, highlight=False, soft_wrap=True)
     controller = Controller(
         question,
         directory,
         supply=supply,
         executor=executor,
-        tracker=MirroringTracker(
-            load_tracker(question.config.tracking, root=root), OptunaView(question, directory, storage)
-        ),
+        tracker=MirroringTracker(tracker, OptunaView(question, directory, storage)),
         view=StudyView(console),
         clock=clock,
         poll_s=POLL_S,

@@ -79,6 +79,11 @@ class EncodedSplit:
         return len(self.tokens)
 
     @property
+    def highest_id(self) -> int:
+        """The largest token id of all items, and of what starts a response."""
+        return max(int(self.tokens.max(initial=0)), self.start_id or 0)
+
+    @property
     def padded_apart(self) -> tuple[NDArray[np.int64], ...]:
         """Lengths of the texts that a batch pads each to its longest, shape (items,) each: prompt and response apart
         where two networks read them, else the whole item."""

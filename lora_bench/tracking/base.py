@@ -32,6 +32,13 @@ class Tracker(abc.ABC):
     valid tracker is `NullTracker`.
     """
 
+    def find_problem(self) -> str | None:
+        """Return what keeps the store from being written at this moment, in a sentence, or None; takes seconds at most.
+
+        Called before runs start, so that a wrong address is told then; runs start all the same.
+        """
+        return None
+
     @abc.abstractmethod
     def prepare(self) -> None:
         """Called once when runs are about to start: what takes seconds may begin now, beside them. May do nothing."""

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lora_bench.config.trackinguri import DEFAULT_PORTS, uri_problem
 from lora_bench.errors import TrackingError
 from lora_bench.rundir import TEMPORARY_MARK, sync_path, write_text
-
-DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 PROBE_S = 2.0
 """A server that does not take a connection within this time is away. MLflow itself would try for minutes."""
@@ -130,15 +129,11 @@ def check_reachable(uri: str) -> None:
     if path is not None:
         _check_sqlite(path)
         return
+    if (problem := uri_problem(uri)) is not None:
+        raise TrackingError(f"tracking.uri: {problem}")
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
-    try:
-        address = (parts.hostname, parts.port or DEFAULT_PORTS.get(scheme))
-    except ValueError as err:
-        raise TrackingError(f"tracking.uri: '{uri}' has no valid port ({err})") from err
-    if scheme not in DEFAULT_PORTS or not address[0]:
-        accepted = ", ".join(["sqlite", *DEFAULT_PORTS])
-        raise TrackingError(f"tracking.uri: '{uri}' is no store we know; accepted schemes: {accepted}")
+    address = (parts.hostname, parts.port or DEFAULT_PORTS[scheme])
     try:
         socket.create_connection(address, timeout=PROBE_S).close()
     except OSError as err:

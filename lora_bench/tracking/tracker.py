@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_bench.errors import TrackingError
+from lora_bench.models.folders import is_writable
 from lora_bench.rundir import RunDir
 from lora_bench.tracking.base import SyncReport, Tracker
 from lora_bench.tracking.mlflow import MlflowStore
 from lora_bench.tracking.projector import Projector
-from lora_bench.tracking.store import check_reachable, is_server, locked, read_root_id, store_uri
+from lora_bench.tracking.store import check_reachable, is_server, locked, read_root_id, sqlite_path, store_uri
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
 """How long a store that failed is left alone, doubled each time, so that a controller does not wait for it."""
@@ -32,6 +33,17 @@ class MlflowTracker(Tracker):
         self._closed_until = 0.0
         self._problems: tuple[str, ...] = ()
         self._opening: threading.Thread | None = None
+
+    def find_problem(self) -> str | None:
+        """As `Tracker.find_problem`; a database that is not there yet is made by the first sync."""
+        path = sqlite_path(self.uri)
+        try:
+            if path is not None and not path.exists():
+                return None if is_writable(path.parent) else f"{path.parent} cannot be written by this user"
+            check_reachable(self.uri)
+        except (TrackingError, OSError) as err:
+            return str(err)
+        return None
 
     def prepare(self) -> None:
         """Opens the store in a thread: importing MLflow and making its tables takes a core for seconds."""

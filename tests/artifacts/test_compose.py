@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_bench.artifacts.compose import Part, compose_runs
+from lora_bench.artifacts.checks import Part
+from lora_bench.artifacts.compose import compose_runs
 from lora_bench.artifacts.merge import merge_run, read_model
 from lora_bench.artifacts.network import load_base
 from lora_bench.config.schema import Dtype

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lora_bench.artifacts import latency
-from lora_bench.artifacts.latency import BASE, CONTROL, build_networks, check_shapes, label_runs, measure_latency
+from lora_bench.artifacts.checks import check_shapes
+from lora_bench.artifacts.latency import BASE, CONTROL, build_networks, label_runs, measure_latency
 from lora_bench.artifacts.network import logits, probe_batch
 from lora_bench.errors import ArtifactError, UsageError
 

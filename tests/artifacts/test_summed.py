@@ -8,7 +8,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from lora_bench.artifacts.compose import Part, compose_runs
+from lora_bench.artifacts.checks import Part
+from lora_bench.artifacts.compose import compose_runs
 from lora_bench.artifacts.merge import read_model
 from lora_bench.artifacts.network import logits, probe_batch
 from lora_bench.artifacts.summed import compose_adapter

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lora_bench.artifacts.checks import check_switchable
 from lora_bench.artifacts.network import load_adapted, load_base, logits, probe_batch
-from lora_bench.artifacts.switch import check_switchable, load_side_by_side, switch_runs
+from lora_bench.artifacts.switch import load_side_by_side, switch_runs
 from lora_bench.artifacts.trained import open_run
 from lora_bench.errors import ArtifactError
 from lora_bench.manifest import write_manifest

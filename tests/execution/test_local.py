@@ -90,7 +90,8 @@ def test_a_fault_is_recorded_and_its_traceback_is_in_the_log(executor, tiny):
     assert "no_such_task" in run_dir.log.read_text()
 
 
-def test_threads_are_shared_evenly():
+def test_threads_are_shared_evenly(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
     assert threads_per_run(1, None) == cores
     assert threads_per_run(cores * 2, None) == 1
@@ -118,3 +119,13 @@ def test_sigterm_asks_once_however_often_it_comes_and_a_late_second_ctrl_c_is_ur
         assert not flag.is_urgent()
         os.kill(os.getpid(), signal.SIGINT)
         assert flag.is_urgent()
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("1", 1), ("1,2", 1), ("4096", None), ("none", None), ("0", None), ("-1", None), ("", None)]
+)
+def test_omp_num_threads_is_a_ceiling_and_a_key_is_over_it(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    cores = len(os.sched_getaffinity(0))
+    assert threads_per_run(1, None) == (threads or cores)
+    assert threads_per_run(1, 3) == 3

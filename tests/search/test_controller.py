@@ -34,7 +34,8 @@ def command(tmp_path, cache):
     words += [f"paths.root={tmp_path}/root", f"paths.cache={cache}", "executor.threads_per_run=1"]
 
     def make(*more: str) -> list[str]:
-        return [sys.executable, "run.py", "-m", *words, *more]
+        by_key = {word.split("=", 1)[0]: word for word in (*words, *more)}
+        return [sys.executable, "run.py", "-m", *by_key.values()]
 
     return make
 
@@ -143,8 +144,8 @@ def test_faults_of_a_grid_start_nothing(command, tmp_path):
 
 
 def test_diverged_runs_are_results_and_the_grid_goes_on(command, tmp_path):
-    words = command("training.max_steps=6", "training.lr=1e30,1e-3", "training.max_grad_norm=null")
-    done = run([*words, "lora.r=2", "training.warmup_ratio=0", "study.baseline=null", "training.dtype=fp32"])
+    words = ["training.max_steps=6", "training.lr=1e30,1e-3", "training.max_grad_norm=null", "lora.r=2"]
+    done = run(command(*words, "training.warmup_ratio=0", "study.baseline=null", "training.dtype=fp32"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(result["status"] for result in results(tmp_path)) == ["diverged", "finished"]
 

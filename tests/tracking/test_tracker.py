@@ -21,7 +21,7 @@ from support.synthetic_runs import (
 
 from lora_bench.errors import TrackingError
 from lora_bench.rundir import RunDir
-from lora_bench.tracking import MlflowTracker, store, tracker
+from lora_bench.tracking import MlflowTracker, NullTracker, store, tracker
 
 
 def test_processes_that_are_killed_at_any_moment_lose_and_double_nothing(root):
@@ -191,3 +191,13 @@ def test_a_hundred_runs_take_seconds(tmp_path):
     started = time.monotonic()
     assert MlflowTracker(root=tmp_path).sync(runs, study="all", finished=True).num_written == 100
     assert time.monotonic() - started < 60  # 5 s on an idle core of 2026, making the store included
+
+
+def test_what_keeps_a_store_from_being_written_is_known_before_runs_start(tmp_path):
+    away = MlflowTracker(root=tmp_path, uri="http://127.0.0.1:9")
+    assert away.find_problem() == "http://127.0.0.1:9 does not answer (Connection refused)"
+    assert MlflowTracker(root=tmp_path).find_problem() is None
+    assert not (tmp_path / "mlflow.db").exists(), "looking makes no store"
+    (tmp_path / "mlflow.db").write_text("no database, and longer than a header of sixteen bytes")
+    assert "cannot be read as an SQLite store" in str(MlflowTracker(root=tmp_path).find_problem())
+    assert NullTracker().find_problem() is None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lora_bench.config.processes import ZeroConfig
 from lora_bench.config.schema import TrainingConfig
+from lora_bench.models.quiet import quieten_deepspeed
 from lora_bench.training.backends.base import OPTIMIZER, TRAINED, Named
 from lora_bench.training.backends.group import GroupBackend, check_accelerator
 from lora_bench.training.optimizer import build_optimizer, set_learning_rate
@@ -61,6 +62,7 @@ class ZeroBackend(GroupBackend):
             )
 
     def _accelerate(self, training: TrainingConfig) -> Any:
+        quieten_deepspeed()
         import deepspeed
         from accelerate import Accelerator
         from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
