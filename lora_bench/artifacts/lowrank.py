@@ -23,6 +23,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import TaskType
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lora_bench.artifacts.network import Adapted
@@ -157,7 +158,7 @@ def add_low_rank(parts: Sequence[tuple[LowRank, float]]) -> dict[str, Factors]:
     return total
 
 
-def write_low_rank(adapter: LowRank, folder: Path, *, plain: nn.Module, kind: TaskKind, base: str) -> None:
+def write_low_rank(adapter: LowRank, folder: Path, *, plain: PreTrainedModel, kind: TaskKind, base: str) -> None:
     """PEFT's adapter folder for the plain architecture.
 
     Args:
@@ -167,7 +168,7 @@ def write_low_rank(adapter: LowRank, folder: Path, *, plain: nn.Module, kind: Ta
         kind: Which head it has.
         base: Where the base is loaded from.
     """
-    factors = adapter.factors
+    factors, heads = adapter.factors, head_modules(plain, with_pooler=True)
     tables = {name for name in factors if isinstance(plain.get_submodule(name), nn.Embedding)}
     alphas = {name: own.scaling * own.rank for name, own in factors.items()}
     rank = Counter(own.rank for own in factors.values()).most_common(1)[0][0]
@@ -182,7 +183,7 @@ def write_low_rank(adapter: LowRank, folder: Path, *, plain: nn.Module, kind: Ta
         alpha_pattern={name: own for name, own in alphas.items() if own != alpha},
         fan_in_fan_out=all(isinstance(plain.get_submodule(name), Conv1D) for name in factors if name not in tables),
         target_modules=sorted(factors),
-        modules_to_save=sorted({name.partition(".")[0] for name in adapter.head}) or None,
+        modules_to_save=[name for name in heads if any(is_below(key, [name]) for key in adapter.head)] or None,
     ).save_pretrained(str(folder))
     tensors = {f"{PREFIX}{name}": value.contiguous() for name, value in adapter.head.items()}
     for name, own in factors.items():
