@@ -24,9 +24,9 @@ CPU = torch.device("cpu")
 def texts(tmp_path):
     """Texts of one length, so that every batch has the same shape."""
     rows = [f'"{("a good" if index % 2 else "a bad")} day in the week",{index % 2}' for index in range(64)]
-    for name in ("train", "eval"):
+    for name in ("train", "validation", "eval"):
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
-    return ["task=files", f"task.train={tmp_path}/train.csv", f"task.eval={tmp_path}/eval.csv"]
+    return ["task=files", *(f"task.{name}={tmp_path}/{name}.csv" for name in ("train", "validation", "eval"))]
 
 
 def tracked(config):
