@@ -51,9 +51,9 @@ def test_the_rule_meets_gpt_3():
 def test_kin_moves_with_lora_and_what_trains_weights_with_full():
     on = {m: composed("model=llama-3.1-8b", f"method={m}").training.lr for m in ("full", "lora", "dora", "adapter_h")}
     assert on["dora"] == on["lora"]
-    assert on["adapter_h"] == pytest.approx(6 * on["lora"], rel=2e-3)
+    assert on["adapter_h"] == pytest.approx(6 * on["lora"], rel=5e-3)
     top = composed("model=llama-3.1-8b", "method=top_layers").training.lr
-    assert top == pytest.approx(3 * on["full"], rel=2e-3)
+    assert top == pytest.approx(3 * on["full"], rel=5e-3)
 
 
 def test_a_rate_that_is_given_is_never_touched():

@@ -6,6 +6,8 @@ what is live between the parts of a step. In fp32, where neither has masters to 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
@@ -18,15 +20,16 @@ from lora_bench.tasks.collate import collate
 from lora_bench.training.loss import summed_loss
 
 CPU = torch.device("cpu")
+NO_HOOK = SimpleNamespace(remove=lambda: None)
 
 
 @pytest.fixture
 def texts(tmp_path):
     """Texts of one length, so that every batch has the same shape."""
     rows = [f'"{("a good" if index % 2 else "a bad")} day in the week",{index % 2}' for index in range(64)]
-    for name in ("train", "eval"):
+    for name in ("train", "validation", "eval"):
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
-    return ["task=files", f"task.train={tmp_path}/train.csv", f"task.eval={tmp_path}/eval.csv"]
+    return ["task=files", *(f"task.{name}={tmp_path}/{name}.csv" for name in ("train", "validation", "eval"))]
 
 
 def tracked(config):
@@ -38,6 +41,9 @@ def tracked(config):
     items = torch.arange(config.training.batch_size).numpy()
     batch = collate(prepared.train, items, pad_id=prepared.tokenizer.pad_token_id)
     tracker = MemTracker()
+    for parameter in net.parameters():
+        if not parameter.requires_grad:  # The tracker would hook its gradient, which there is none of.
+            tracker._param_to_grad_hook_handles[parameter] = (NO_HOOK, NO_HOOK)
     tracker.track_external(net, optimizer, *batch.values())
     found = []
     with tracker:
