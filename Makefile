@@ -23,7 +23,7 @@ test-avx2: $(INSTALLED)  ## what depends on a CPU's arithmetic, as one without A
 	  tests/models/test_fast_dropout.py tests/artifacts/test_merge.py tests/training/test_precision.py
 
 faults: $(INSTALLED)  ## studies under kill -9 at many random moments; `make test` has a sample of it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/search/test_faults.py tests/search/test_storage.py tests/search/test_controller.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/execution/test_forks.py tests/search/test_faults.py tests/search/test_storage.py tests/search/test_controller.py
 
 test-cluster: $(INSTALLED)  ## as root, on a Slurm of four nodes and a Ray that are started for it on this machine
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -rs

@@ -189,7 +189,9 @@ def _answer() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as err:
         lines = str(err).strip().splitlines() or [type(err).__name__]
-        raise TrackingError(f"MLflow: {lines[0][:300]}") from err
+        # SQLAlchemy may put advice on its sessions before what the database said.
+        said = next((line for line in lines if "Error)" in line), lines[0])
+        raise TrackingError(f"MLflow: {said[:300]}") from err
 
 
 def _create_tables(path: Path, *, artifacts: Path) -> None:
