@@ -231,6 +231,8 @@ def _name_faults(config: RunConfig) -> Iterator[Fault]:
         yield Fault(
             "model.name", f"'{model[:40]}' cannot name a folder; use up to {MAX_NAME} letters, '-', '_' and '.'"
         )
+    elif problem := name_problem(model):
+        yield Fault("model.name", problem)
     if study is not None and not _names_folder(study):
         problem = f"'{study[:40]}' cannot name a folder; use up to {MAX_NAME} letters, digits, '-', '_' and '.'"
         yield Fault("study.name", problem)
