@@ -12,9 +12,10 @@ from lora_bench.config.commandline import read_command_line
 from lora_bench.config.dirs import adopt_config_dirs
 from lora_bench.config.overrides import understood
 from lora_bench.config.store import register_schemas
-from lora_bench.errors import ConfigError, LoraBenchError
+from lora_bench.errors import ConfigError, LoraBenchError, system_text
 from lora_bench.launchers import check_launcher, forget_launcher, forgotten_note
 from lora_bench.preflight import check_words
+from lora_bench.redact import shown
 from lora_bench.terminal import make_printable
 
 
@@ -49,10 +50,10 @@ def told(action: Callable[[], int]) -> int:
     try:
         return action()
     except LoraBenchError as err:
-        print(err, file=sys.stderr)
+        print(shown(str(err)), file=sys.stderr)
         return 2 if isinstance(err, ConfigError) else 1
-    except PermissionError as err:
-        print(f"{err.filename}: cannot be read or written by this user ({err.strerror})", file=sys.stderr)
+    except OSError as err:  # of the system, about a file or a device, and not about this program
+        print(shown(system_text(err)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)

@@ -80,6 +80,8 @@ def run_benchmark(
 
 def begin(config: RunConfig, run_dir: RunDir) -> RunResult | None:
     """In a directory that is held: its record if there is one that stands, else a directory that is ready."""
+    for problem in run_dir.set_damage_aside():
+        print(f"{problem}; moved to {run_dir.path / 'damaged'}", flush=True)
     recorded = run_dir.read_result()
     if recorded is not None and recorded.status != "failed":
         shutil.rmtree(run_dir.checkpoints, ignore_errors=True)  # of a holder that was killed after its record
@@ -351,4 +353,4 @@ def _write_predictions(path: Path, evaluation: Evaluation | None) -> None:
     if evaluation is None:
         return
     lines = (json.dumps(rundir.finite(item), ensure_ascii=False) for item in evaluation.predictions)
-    rundir.write_text(path, "".join(f"{line}\n" for line in lines))
+    rundir.write_text(path, "".join(f"{line}\n" for line in lines), is_data=True)

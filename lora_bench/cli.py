@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lora_bench.artifacts import commands as artifact_commands
 from lora_bench.diskpaths import reading_problem
-from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest
+from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest, system_text
 from lora_bench.listing import add_selection
+from lora_bench.redact import shown
 from lora_bench.search import commands as study_commands
 from lora_bench.terminal import make_printable
 
@@ -79,10 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except LoraBenchError as err:
-        print(f"{type(err).__name__}: {err}", file=sys.stderr)
+        print(shown(f"{type(err).__name__}: {err}"), file=sys.stderr)
         return EXIT_USAGE if isinstance(err, UsageError | ConfigError) else EXIT_FAILED
-    except PermissionError as err:
-        print(f"{err.filename}: cannot be read or written by this user ({err.strerror})", file=sys.stderr)
+    except OSError as err:  # of the system, about a file or a device, and not about this program
+        print(shown(system_text(err)), file=sys.stderr)
         return EXIT_FAILED
 
 
@@ -177,7 +178,7 @@ def show_runs(arguments: argparse.Namespace) -> int:
 
     records, problems = load_records(_find_runs(arguments))
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(shown(problem), file=sys.stderr)
     varied = varied_keys(records)
     entries = [describe(record, varied) for record in select(records, selection_from(arguments))]
     if arguments.json:
@@ -248,7 +249,7 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
     from lora_bench.report import load_records
     from lora_bench.tracking import MlflowTracker
     from lora_bench.tracking.dashboard import check_port, serve_dashboard
-    from lora_bench.tracking.store import is_server, shown_uri
+    from lora_bench.tracking.store import is_server
 
     runs = _find_runs(arguments)
     tracker = MlflowTracker(root=arguments.root, uri=arguments.uri, experiment=arguments.experiment)
@@ -262,7 +263,7 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
 
     def tell(url: str) -> None:
         if arguments.json:
-            _print_json({"url": url + page, "store": shown_uri(tracker.uri), "num_runs": len(runs)})
+            _print_json({"url": url + page, "store": shown(tracker.uri), "num_runs": len(runs)})
         else:
             print(f"{len(runs)} runs at {url}{page}\nCtrl-C ends it")
         sys.stdout.flush()
@@ -274,12 +275,11 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
 def sync_store(arguments: argparse.Namespace) -> int:
     """`lora-bench sync`."""
     from lora_bench.tracking import MlflowTracker
-    from lora_bench.tracking.store import shown_uri
 
     runs = _find_runs(arguments)
     tracker = MlflowTracker(root=arguments.root, uri=arguments.uri, experiment=arguments.experiment)
     report = tracker.sync(runs, finished=True)
-    store = shown_uri(tracker.uri)
+    store = shown(tracker.uri)
     if arguments.json:
         done = {"num_runs": len(runs), "num_written": report.num_written, "behind": report.behind}
         _print_json({**done, "problems": report.problems, "store": store})

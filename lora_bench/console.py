@@ -12,5 +12,5 @@ UNBOUNDED = 10_000
 
 def build_console(file: IO[str] | None = None) -> Console:
     """Return a console on `file`, or on standard output."""
-    console = Console(file=file)
-    return console if console.is_terminal else Console(file=file, width=UNBOUNDED)
+    console = Console(file=file, markup=False)
+    return console if console.is_terminal else Console(file=file, width=UNBOUNDED, markup=False)

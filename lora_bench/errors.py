@@ -7,6 +7,8 @@
     ├── CheckpointError (RuntimeError)   a checkpoint that cannot be read or does not belong to this run
     ├── RunDirError (RuntimeError)       a run directory that cannot be written or read
     │   ├── RunHeldError                 a run directory that another living process trains in
+    │   ├── RecordError                  a file of a run or a study that is damaged
+    │   │   └── NewerRecordError         a record that a newer version wrote
     │   └── DiskError                    a disk that is full, broken or has become read-only
     ├── MeasurementError (ValueError)    a measurement that would be meaningless
     ├── ExecutionError (RuntimeError)    a run's process that ended without a result
@@ -79,6 +81,14 @@ class RunHeldError(RunDirError):
     """A run directory is held by another living process."""
 
 
+class RecordError(RunDirError):
+    """A file of a run or a study is damaged; the message names it and says what to do."""
+
+
+class NewerRecordError(RecordError):
+    """A record was written by a newer version of lora_bench, and is not damaged."""
+
+
 class DiskError(RunDirError):
     """The disk is full, broken or has become read-only: nothing is wrong with the run, and nothing can be recorded."""
 
@@ -113,6 +123,12 @@ class TrackingError(LoraBenchError, RuntimeError):
 
 class RunInterrupted(LoraBenchError):
     """The run was asked to stop from outside; its state is in a checkpoint and the same command goes on."""
+
+
+def system_text(err: OSError) -> str:
+    """What the operating system refuses, about which file, in one line."""
+    where = f"{err.filename}: " if err.filename is not None else ""
+    return f"{where}{err.strerror or err}; see to the file or the disk, then give the same command again"
 
 
 def suggest(given: str, accepted: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -13,6 +13,8 @@ import os
 import re
 from pathlib import Path
 
+from lora_bench.errors import RecordError
+from lora_bench.reading import read_json
 from lora_bench.rundir import write_json
 
 MANIFEST_FILE = "manifest.json"
@@ -33,9 +35,10 @@ def find_change(folder: Path, path: Path | None = None) -> str | None:
         OSError: If there is no manifest, or a file cannot be read.
         ValueError: If the manifest itself is damaged.
     """
-    digests = json.loads((path or folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    if not isinstance(digests, dict):
-        raise ValueError(f"{MANIFEST_FILE} is no JSON object")
+    try:
+        digests = read_json(path or folder / MANIFEST_FILE)
+    except RecordError as err:
+        raise ValueError(str(err)) from err
     files = _covered_files(folder)
     for name in files:
         if name not in digests:

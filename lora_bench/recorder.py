@@ -29,7 +29,7 @@ class Recorder(NullObserver):
         self._num_steps = 0
         rundir.repair_tail(run_dir.metrics)
         rundir.repair_tail(run_dir.items)
-        self._recorded = {_key(line["step"], line["metrics"]) for line in rundir.read_lines(run_dir.metrics)}
+        self._recorded = {_key(line["step"], line["metrics"]) for line in run_dir.read_metrics()}
         self.notes: list[str] = []
 
     def on_start(self, *, num_steps: int, first_step: int) -> None:

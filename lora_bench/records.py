@@ -1,12 +1,14 @@
 """What reaches disk: frozen records, written as JSON into a run directory.
 
 A record that was written by an older version loads as long as its fields are known; an unknown
-field is an error, because silently dropping a measurement is worse than refusing it.
+field is an error, because silently dropping a measurement is worse than refusing it. Types are checked to the last
+field, so that whoever has a record need not look again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -15,7 +17,14 @@ from typing import Any, TypeVar
 GIB = 2**30
 """Bytes in 1 GiB; the only place where this is said."""
 
+STATUSES = ("finished", "diverged", "oom", "pruned", "failed")
+"""Of a result, from good to bad."""
+
 RecordT = TypeVar("RecordT")
+
+
+class UnknownFieldError(ValueError):
+    """A record has a field that this version does not know, so a newer one wrote it."""
 
 
 @dataclass(frozen=True)
@@ -194,30 +203,62 @@ def to_json(record: Any) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 
-def from_json(cls: type[RecordT], data: dict[str, Any]) -> RecordT:
-    """The inverse of `to_json`.
+def from_json(cls: type[RecordT], data: Any) -> RecordT:
+    """The inverse of `to_json`; null stands for NaN where a number is required, since JSON has none.
 
     Raises:
-        ValueError: If a field is unknown or a required one is missing.
+        UnknownFieldError: If a field is unknown.
+        ValueError: If a required field is missing, or a value is not of its type.
     """
+    return _read_record(cls, data, "")
+
+
+def _read_record(cls: type[RecordT], data: Any, where: str) -> RecordT:
+    name = where or cls.__name__
+    if not isinstance(data, dict):
+        raise ValueError(f"{name}: {_shown(data)} is no {cls.__name__}")
     hints = typing.get_type_hints(cls)
     unknown = set(data) - set(hints)
     if unknown:
-        raise ValueError(f"{cls.__name__}: unknown fields {sorted(unknown)}; written by a newer version?")
+        raise UnknownFieldError(f"{cls.__name__}: unknown fields {sorted(map(str, unknown))}")
+    values = {key: _read(hints[key], value, f"{where}.{key}" if where else key) for key, value in data.items()}
     try:
-        return cls(**{name: _read(hints[name], value) for name, value in data.items()})
+        record = cls(**values)
     except TypeError as err:
-        raise ValueError(f"{cls.__name__}: {err}") from err
+        raise ValueError(f"{name}: {err}") from err
+    if isinstance(record, RunResult) and record.status not in STATUSES:
+        raise ValueError(f"status: {_shown(record.status)} is none; known: {', '.join(STATUSES)}")
+    return record
 
 
-def _read(hint: Any, value: Any) -> Any:
-    if value is None:
-        return None
+def _read(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_json(hint, value)
-    if typing.get_origin(hint) is list:
-        (item,) = typing.get_args(hint)
-        return [_read(item, entry) for entry in value]
-    return value
+        return _read_record(hint, value, where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list and isinstance(value, list):
+        return [_read(arguments[0], entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: _read(arguments[1], entry, f"{where}.{key}") for key, entry in value.items()}
+    if hint is float:
+        return _read_float(value, where)
+    if hint is Any or (type(value) is hint and hint in (int, str, bool)):
+        return value
+    wanted = {int: "whole number", str: "text", bool: "true or false"}.get(hint, str(origin or hint))
+    raise ValueError(f"{where}: {_shown(value)} is no {getattr(origin, '__name__', wanted)}")
+
+
+def _read_float(value: Any, where: str) -> float:
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or abs(value) > 1e300:
+        raise ValueError(f"{where}: {_shown(value)} is no number")
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -15,15 +15,17 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lora_bench.errors import DiskError, RunDirError, RunHeldError
-from lora_bench.records import RunResult, from_json, to_json
+from lora_bench import reading
+from lora_bench.errors import DiskError, NewerRecordError, RecordError, RunDirError, RunHeldError
+from lora_bench.reading import damaged
+from lora_bench.records import RunResult, UnknownFieldError, from_json, to_json
+from lora_bench.redact import redact
+from lora_bench.shapes import config_problem, items_problem, metrics_problem, prediction_problem, status_problem
 
 TEMPORARY_MARK = ".partial-"
 DISK_PROBLEMS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -35,9 +37,9 @@ OWN_CONFIG_FILE = "lora_bench_adapter.json"
 LOCK_TRIES = 10
 LOCK_WAIT_S = 0.03
 
-_YAML_LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the C one reads a hundred configurations in 0.1 s, not 1 s
+RESULT_REMEDY = "the same run.py command moves it aside and trains again; or bring it back from a copy"
+CONFIG_REMEDY = "bring it back from a copy, or move the folder away"
+LINES_REMEDY = "take the line out, or move the file away"
 
 
 def find_adapter_config(folder: Path) -> Path | None:
@@ -134,14 +136,48 @@ class RunDir:
         """The recorded result, or None while there is none.
 
         Raises:
-            RunDirError: If the file is there and cannot be read as a result.
+            RecordError: If the file is there and cannot be read as a result.
         """
         try:
-            return from_json(RunResult, json.loads(self.result.read_text(encoding="utf-8")))
+            return from_json(RunResult, reading.read_json(self.result, remedy=RESULT_REMEDY))
         except FileNotFoundError:
             return None
+        except UnknownFieldError as err:
+            problem = f"written by a newer version ({err}); read it with that one, or move the folder away"
+            raise NewerRecordError(f"{self.result}: {problem}") from err
         except ValueError as err:
-            raise RunDirError(f"{self.result}: not a result of this version ({err}); move the folder away") from err
+            raise damaged(self.result, f"is no result ({err})", RESULT_REMEDY) from err
+
+    def set_damage_aside(self) -> list[str]:
+        """In a directory that is held: moves every file aside that a run reads and that is damaged; returns why.
+
+        What was moved is in `damaged/`. A result of a newer version is not damaged.
+
+        Raises:
+            NewerRecordError: If there is one.
+        """
+        found = []
+        checks: list[tuple[Path, Callable[[], object]]] = [
+            (self.result, self.read_result),
+            (self.config, self.read_config),
+            (self.status, self.check_status),
+            (self.metrics, self.read_metrics),
+            (self.items, self.read_items),
+            (self.predictions, self.read_predictions),
+            (self.validation_predictions, lambda: self.read_predictions(self.validation_predictions)),
+            (self.stop_request, lambda: reading.read_text(self.stop_request)),
+        ]
+        for path, check in checks:
+            if not os.path.lexists(path):
+                continue
+            try:
+                check()
+            except NewerRecordError:
+                raise
+            except RecordError as err:
+                set_aside(path)
+                found.append(str(err).rpartition("; ")[0])
+        return found
 
     def write_result(self, result: RunResult) -> None:
         """Records the result. Never replaces one that is there."""
@@ -155,31 +191,76 @@ class RunDir:
             return
         self.stop_request.unlink(missing_ok=True)
         folder = self.path / "failures"
+        if folder.exists() and not folder.is_dir():
+            set_aside(folder)
         folder.mkdir(exist_ok=True)
         os.rename(self.result, folder / f"{len(list(folder.iterdir())) + 1}.json")
         sync_path(self.path)
 
     def read_status(self) -> dict[str, Any]:
-        """The last written status, or an empty one."""
+        """The last written status, or an empty one; what of it is not of its type is left out.
+
+        It only says how far a run is, so that a damaged one is no error here; `check_status` says what is wrong.
+        """
         try:
-            data = json.loads(self.status.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            data = reading.read_json(self.status)
+        except (FileNotFoundError, RecordError):
             return {}
-        return data if isinstance(data, dict) else {}
+        return {key: value for key, value in data.items() if not status_problem(key, value)}
+
+    def check_status(self) -> None:
+        """Raises a RecordError if the status is damaged."""
+        with contextlib.suppress(FileNotFoundError):
+            for key, value in reading.read_json(self.status).items():
+                if problem := status_problem(key, value):
+                    raise damaged(self.status, problem)
 
     def read_config(self) -> dict[str, Any]:
         """The resolved configuration as plain data.
 
+        The keys that every run has are there, and those of `CONFIG_TYPES` are of their type.
+
         Raises:
-            RunDirError: If it cannot be read.
+            RecordError: If it cannot be read, or is no configuration.
         """
         try:
-            data = yaml.load(self.config.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
-        except (OSError, ValueError, yaml.YAMLError) as err:
-            raise RunDirError(f"{self.config}: cannot be read ({err}); move the folder away") from err
-        if not isinstance(data, dict):
-            raise RunDirError(f"{self.config}: holds no configuration; move the folder away")
+            data = reading.read_yaml(self.config, remedy=CONFIG_REMEDY)
+        except FileNotFoundError as err:
+            raise damaged(self.config, "is not there", CONFIG_REMEDY) from err
+        if problem := config_problem(data):
+            raise damaged(self.config, f"holds no configuration ({problem})", CONFIG_REMEDY)
         return data
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The whole lines of `metrics.jsonl`: `step`, `timestamp_ms`, and `metrics` with numbers or None.
+
+        Raises:
+            RecordError: If a line is something else.
+        """
+        return self._read_checked(self.metrics, metrics_problem)
+
+    def read_items(self) -> list[dict[str, Any]]:
+        """The whole lines of `items.jsonl`: `step`, and `values` with a number for each item.
+
+        Raises:
+            RecordError: If a line is something else.
+        """
+        return self._read_checked(self.items, items_problem)
+
+    def read_predictions(self, path: Path | None = None) -> list[dict[str, Any]]:
+        """The predictions over the test items, or those in `path`; none if the run stored none.
+
+        Raises:
+            RecordError: If a line is something else.
+        """
+        return self._read_checked(path or self.predictions, prediction_problem)
+
+    def _read_checked(self, path: Path, find_problem: Callable[[dict[str, Any]], str | None]) -> list[dict[str, Any]]:
+        lines = reading.read_objects(path, remedy=LINES_REMEDY)
+        for number, line in enumerate(lines, start=1):
+            if problem := find_problem(line):
+                raise damaged(path, f"line {number} {problem}", LINES_REMEDY)
+        return lines
 
     def state(self) -> str:
         """The result's status, or else `running`, `interrupted` (its process died) or `waiting` (never started).
@@ -231,8 +312,9 @@ class RunDir:
     def is_held(self) -> bool:
         """Whether a living process runs here now."""
         try:
-            handle = os.open(self.lock, os.O_RDWR)
-        except FileNotFoundError:
+            # Only read, so that it can be asked in a folder of somebody else.
+            handle = os.open(self.lock, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
             return False
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -244,11 +326,37 @@ class RunDir:
 
 
 def find_run_dirs(root: Path) -> list[RunDir]:
-    """Every run directory below `root`, by name."""
-    runs = root / "runs"
-    if not runs.is_dir():
+    """Every run directory below `root`, by name; also those whose files are damaged.
+
+    Raises:
+        RecordError: If the folder of the runs cannot be listed.
+    """
+    runs = list_folder(root / "runs")
+    return [run for run in map(RunDir, runs) if os.path.lexists(run.config) or os.path.lexists(run.result)]
+
+
+def list_folder(path: Path) -> list[Path]:
+    """What is in a folder, by name; nothing if it is not there.
+
+    Raises:
+        RecordError: If it cannot be listed, or is no folder.
+    """
+    try:
+        return sorted(path.iterdir())
+    except FileNotFoundError:
         return []
-    return [RunDir(path) for path in sorted(runs.iterdir()) if (path / "config.yaml").is_file()]
+    except OSError as err:
+        raise damaged(path, f"cannot be listed ({err.strerror})", "make it a folder that this user can read") from err
+
+
+def set_aside(path: Path) -> None:
+    """Moves a file, or whatever is in its place, into `damaged/` beside it."""
+    folder = path.parent / "damaged"
+    with disk_told(path):
+        folder.mkdir(exist_ok=True)
+        number = sum(1 for entry in folder.iterdir() if entry.name.startswith(f"{path.name}.")) + 1
+        os.rename(path, folder / f"{path.name}.{number}")
+        sync_path(path.parent)
 
 
 def lock_soon(handle: int) -> bool:
@@ -294,8 +402,10 @@ def disk_told(path: Path) -> Iterator[None]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, is_data: bool = False) -> None:
     """Replaces a file at once: a reader sees the old text or the new one.
+
+    Passwords are taken out of it, unless `is_data` says that it holds a user's texts, which stay as they are.
 
     Raises:
         DiskError: If the disk takes no more; the old text is still there.
@@ -305,7 +415,7 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, "w", encoding="utf-8") as file:
-                file.write(text)
+                file.write(text if is_data else redact(text))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -359,20 +469,15 @@ def filled_folder(path: Path) -> Iterator[Path]:
 
 def repair_tail(path: Path) -> int:
     """Cuts a torn last line off; returns how many bytes went."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return 0
-    if size == 0:
+    if not path.is_file() or not path.stat().st_size:
         return 0
     with open(path, "rb+") as file:
         data = file.read()
         keep = data.rfind(b"\n") + 1
-        if keep == size:
-            return 0
-        file.truncate(keep)
-        os.fsync(file.fileno())
-    return size - keep
+        if keep < len(data):
+            file.truncate(keep)
+            os.fsync(file.fileno())
+    return len(data) - keep
 
 
 def append_line(path: Path, data: Any) -> None:
@@ -382,19 +487,18 @@ def append_line(path: Path, data: Any) -> None:
         DiskError: If the disk takes no more; the line may be there in part, to be cut off.
     """
     with disk_told(path), open(path, "ab") as file:
-        file.write(json.dumps(finite(data)).encode() + b"\n")
+        file.write(redact(json.dumps(finite(data))).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole JSON lines of a growing file; a torn last line is left out."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    whole = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines() if line.strip()]
+    """The whole JSON lines of a growing file; a torn last line is left out.
+
+    Raises:
+        RecordError: If a line is no JSON object.
+    """
+    return reading.read_objects(path, remedy=LINES_REMEDY)
 
 
 def directory_bytes(path: Path) -> int:

@@ -11,7 +11,7 @@ from lora_bench.config.overrides import set_values
 from lora_bench.config.resolve import resolve
 from lora_bench.config.schema import RunConfig
 from lora_bench.console import build_console
-from lora_bench.errors import ConfigError, Fault, RunInterrupted
+from lora_bench.errors import ConfigError, Fault, NewerRecordError, RecordError, RunInterrupted
 from lora_bench.models.budget import settle_rank
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import check_built, root_folder
@@ -47,7 +47,7 @@ def run_single(composed: DictConfig, words: Sequence[str] = ()) -> int:
             highlight=False,
             soft_wrap=True,
         )
-    if run_dir.result.exists() and (recorded := run_dir.read_result()) is not None and recorded.status != "failed":
+    if _is_recorded(run_dir, console):
         console.print("recorded already; `again=2` trains it once more beside this", highlight=False)
     else:
         code = _train(config, run_dir, console)
@@ -59,6 +59,18 @@ def run_single(composed: DictConfig, words: Sequence[str] = ()) -> int:
         sync = f"lora-bench sync{root_option(root_folder(config))}"
         console.print(f"tracking: {problem}; `{sync}` catches up", highlight=False)
     return 0
+
+
+def _is_recorded(run_dir: RunDir, console: Console) -> bool:
+    """Whether it has a record that stands; a damaged one is told, and the run moves it aside."""
+    try:
+        recorded = run_dir.read_result()
+    except NewerRecordError:
+        raise
+    except RecordError as err:
+        console.print(str(err), highlight=False, soft_wrap=True, markup=False)
+        return False
+    return recorded is not None and recorded.status != "failed"
 
 
 def _train(config: RunConfig, run_dir: RunDir, console: Console) -> int:

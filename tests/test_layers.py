@@ -10,7 +10,21 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lora_bench"
 
 LINES = [
-    ["console", "diskpaths", "errors", "launchers", "manifest", "records", "rundir", "tables", "terminal"],
+    [
+        *(
+            "console",
+            "diskpaths",
+            "errors",
+            "launchers",
+            "manifest",
+            "reading",
+            "records",
+            "redact",
+            "rundir",
+            "shapes",
+        ),
+        *("tables", "terminal"),
+    ],
     ["config"],
     ["models", "methods", "tasks", "measure"],
     ["training", "evaluation"],

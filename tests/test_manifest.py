@@ -48,5 +48,5 @@ def test_a_list_may_lie_elsewhere(folder, tmp_path):
 
 def test_a_damaged_list_is_no_list(folder):
     (folder / MANIFEST_FILE).write_text("[]")
-    with pytest.raises(ValueError, match="is no JSON object"):
+    with pytest.raises(ValueError, match="holds no JSON object"):
         find_change(folder)

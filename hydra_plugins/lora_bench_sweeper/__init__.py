@@ -22,12 +22,13 @@ class LoraBenchSweeper(Sweeper):
         from lora_bench.config.dirs import with_config_dirs
         from lora_bench.console import build_console
         from lora_bench.errors import ConfigError, LoraBenchError
+        from lora_bench.redact import shown
         from lora_bench.search.sweep import sweep
 
         try:
             code = sweep(with_config_dirs(arguments), console=build_console())
         except LoraBenchError as err:
-            print(err, file=sys.stderr)
+            print(shown(str(err)), file=sys.stderr)
             code = 2 if isinstance(err, ConfigError) else 1
         sys.exit(code)
 

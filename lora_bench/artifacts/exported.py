@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lora_bench.artifacts.folder import ORIGIN_FILE
 from lora_bench.diskpaths import reading_problem
-from lora_bench.errors import ArtifactError, UsageError
+from lora_bench.errors import ArtifactError, RecordError, UsageError
 from lora_bench.manifest import MANIFEST_FILE, find_change
+from lora_bench.reading import read_json
 from lora_bench.rundir import PEFT_CONFIG_FILE
+from lora_bench.shapes import is_folder_name
 
 RECORD_FOLDER = "record"
 """Of the run, beside its exported adapter."""
@@ -37,16 +38,16 @@ def check_export(folder: Path, root: Path) -> str:
         )
     try:
         change = find_change(folder)
-        origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+        origin = read_json(folder / ORIGIN_FILE)
         name = str(origin["runs"][0]["name"])
-    except (OSError, ValueError, LookupError, TypeError) as err:
+    except (OSError, RecordError, ValueError, LookupError, TypeError) as err:
         raise ArtifactError(
             f"{folder}: {MANIFEST_FILE} or {ORIGIN_FILE} is damaged ({err}); export the run again"
         ) from err
     if change is not None:
         raise ArtifactError(f"{folder}: {change}: not what was exported; export the run again")
-    if Path(name).name != name:
-        raise ArtifactError(f"{folder}: {ORIGIN_FILE} names a run outside the root ('{name}')")
+    if not is_folder_name(name):
+        raise ArtifactError(f"{folder}: {ORIGIN_FILE} names a run outside the root ({name[:60]!r})")
     if (path := imported_path(root, name)).exists():
         raise UsageError(f"{path}: is recorded already and is never overwritten; choose another --root to compare them")
     return name

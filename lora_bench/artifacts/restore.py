@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -15,12 +16,16 @@ from lora_bench.artifacts.telling import Tell, silent
 from lora_bench.artifacts.trained import ADAPTER_FILE
 from lora_bench.config.resolve import from_yaml
 from lora_bench.config.schema import RunConfig, TaskKind
-from lora_bench.errors import ArtifactError
+from lora_bench.errors import ArtifactError, LoraBenchError
 from lora_bench.manifest import find_change, write_manifest
 from lora_bench.models.load import TORCH_DTYPES, load_model
 from lora_bench.models.split import SplitLinear
 from lora_bench.placing import place
+from lora_bench.reading import read_json
 from lora_bench.rundir import RunDir, filled_folder, find_adapter_config
+
+CODE_KEYS = ("auto_mapping", "auto_map", "megatron_config", "megatron_core")
+"""Entries of an adapter's configuration that have PEFT import a module by its name."""
 
 
 def import_run(folder: Path, root: Path, *, tell: Tell = silent) -> RunDir:
@@ -35,10 +40,25 @@ def import_run(folder: Path, root: Path, *, tell: Tell = silent) -> RunDir:
         for file in RECORDED:
             if (folder / RECORD_FOLDER / file).is_file():
                 shutil.copyfile(folder / RECORD_FOLDER / file, partial / file)
-        weights = RunDir(partial).weights
+        run = RunDir(partial)
+        run.read_config()
+        result = run.read_result()
+        if result is None:
+            raise ArtifactError(f"{folder}: has no record of a result; export the run again")
+        run.read_metrics()
+        _check_adapter_config(folder / RECORD_FOLDER)
+        weights = run.weights
         weights.mkdir()
         tell("bringing the weights back and comparing them")
-        _restore_weights(folder, weights)
+        try:
+            _restore_weights(folder, weights)
+        except (KeyError, ValueError, RuntimeError, SafetensorError) as err:
+            if isinstance(err, LoraBenchError):
+                raise
+            reason = next(iter(str(err).splitlines()), type(err).__name__)
+            raise ArtifactError(
+                f"{folder}: {ADAPTER_FILE} does not fit its record ({reason}); export it again"
+            ) from err
         change = find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST)
         if change is not None:
             raise ArtifactError(f"{folder}: the weights do not come back as the run wrote them ({change})")
@@ -52,6 +72,19 @@ def can_restore(folder: Path) -> bool:
         weights = Path(place_for_weights)
         _restore_weights(folder, weights)
         return find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST) is None
+
+
+def _check_adapter_config(record: Path) -> None:
+    """PEFT imports the modules that some entries name: no run writes those.
+
+    Raises:
+        ArtifactError: If one is there.
+    """
+    path = find_adapter_config(record)
+    config = read_json(path) if path is not None else {}
+    named = [key for key in CODE_KEYS if config.get(key) not in (None, {}, "megatron.core")]
+    if named:
+        raise ArtifactError(f"{path}: '{named[0]}' names code, which no export does; nothing was imported")
 
 
 def _restore_weights(folder: Path, weights: Path) -> None:

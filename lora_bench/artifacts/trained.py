@@ -5,7 +5,6 @@ Everything that can be wrong with a run directory is found here, without torch a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from lora_bench.models import read_architecture, weights_digest
 from lora_bench.models.folders import PICKLES, read_header
 from lora_bench.models.roles import FAMILIES, family_name
 from lora_bench.preflight import cache_folder
+from lora_bench.reading import read_json
 from lora_bench.records import RunResult
 from lora_bench.rundir import RunDir, find_adapter_config
 from lora_bench.tasks import load_task
@@ -82,7 +82,7 @@ class TrainedRun:
         """PEFT's name for what was saved, such as `LORA`; None if that is no PEFT adapter, or an adapter and more."""
         path = find_adapter_config(self.weights)
         is_all = [file.name for file in self.weights.glob("*.safetensors")] == [ADAPTER_FILE]
-        return str(json.loads(path.read_text(encoding="utf-8")).get("peft_type")) if path and is_all else None
+        return str(read_json(path).get("peft_type")) if path and is_all else None
 
     @cached_property
     def labels(self) -> list[str] | None:

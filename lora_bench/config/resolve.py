@@ -36,6 +36,8 @@ from lora_bench.config.schema import (
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices
 from lora_bench.config.trackinguri import uri_problem
 from lora_bench.errors import ConfigError, Fault, suggest
+from lora_bench.reading import read_yaml
+from lora_bench.shapes import name_problem
 
 MAX_NAME = 100
 """Bytes of a name that becomes part of a folder's."""
@@ -115,8 +117,9 @@ def from_yaml(path: Path) -> RunConfig:
 
     Raises:
         ConfigError: If a key is unknown or a value has the wrong type.
+        RecordError: If the file is damaged.
     """
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = read_yaml(path)
     try:
         typed = OmegaConf.structured(RunConfig)
         for group, value in data.items():
@@ -220,12 +223,16 @@ def _group_faults(config: RunConfig) -> Iterator[Fault]:
 def _name_faults(config: RunConfig) -> Iterator[Fault]:
     """Of names that become those of folders and of experiments, and of addresses."""
     model, study = config.model.name, config.study.name
+    if problem := name_problem(config.task.name):
+        yield Fault("task.name", problem)
     if "/" in model:
         yield Fault("model.name", f"'{model}' names folders; use a name without '/'")
     elif not _names_folder(model):
         yield Fault(
             "model.name", f"'{model[:40]}' cannot name a folder; use up to {MAX_NAME} letters, '-', '_' and '.'"
         )
+    elif problem := name_problem(model):
+        yield Fault("model.name", problem)
     if study is not None and not _names_folder(study):
         problem = f"'{study[:40]}' cannot name a folder; use up to {MAX_NAME} letters, digits, '-', '_' and '.'"
         yield Fault("study.name", problem)

@@ -7,6 +7,7 @@ within torch elastic 2.13 can read the addresses of the dead group.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from typing import Any
 
 from lora_bench.config.processes import GroupConfig
 from lora_bench.config.schema import RunConfig
-from lora_bench.errors import DiskError, ExecutionError, RunInterrupted
+from lora_bench.errors import DiskError, ExecutionError, RecordError, RunInterrupted
 from lora_bench.execution.base import EXIT_DISK, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, Outcome
 from lora_bench.execution.lifeline import end_orphan, follow_parent
 from lora_bench.launchers import forget_launcher
@@ -90,7 +91,9 @@ def run_group(part: Part, *, stop_requested: Callable[[], bool], node: Node | No
     from lora_bench.benchmark import begin
 
     if node is not None and node.index > 0:
-        recorded = part.run_dir.read_result()
+        recorded = None
+        with contextlib.suppress(RecordError):  # the first machine moves it aside
+            recorded = part.run_dir.read_result()
         if recorded is None or recorded.status == "failed":
             _start_groups(part, node, stop_requested)
         return None

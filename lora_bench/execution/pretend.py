@@ -38,6 +38,7 @@ def pretend_to_train(directory: RunDir, request: RunRequest, stop: StopFlag) -> 
 def pretend_run(directory: RunDir, *, is_stopped: Callable[[], bool]) -> None:
     """One run, as `run_benchmark` carries it out."""
     with directory.hold():
+        directory.set_damage_aside()
         recorded = directory.read_result()
         if recorded is None or recorded.status == "failed":
             directory.archive_failure()

@@ -133,7 +133,7 @@ class SlurmExecutor:
         assert ticket.job_id is not None, "its batch was submitted"
         ticket.ended_s = ticket.ended_s or time.monotonic()
         patience_s = REQUEUE_S if state in cluster.REQUEUED_SOON else SETTLE_S
-        if ticket.run_dir.read_result() is not None:
+        if ticket.run_dir.result.exists():
             return Outcome(0)
         if time.monotonic() - ticket.ended_s < patience_s:
             return None
@@ -253,7 +253,7 @@ def _read(path: Path) -> dict[str, Any]:
     """A small JSON file, or an empty mapping while it is not there."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

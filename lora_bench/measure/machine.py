@@ -6,14 +6,13 @@ import functools
 import importlib.metadata
 import os
 import platform
-import shlex
 import socket
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lora_bench.records import Provenance
+from lora_bench.redact import own_command, redact
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "hydra-core", "mlflow", "numpy", "lora-bench")
 """Whose versions are recorded with every result."""
@@ -90,7 +89,7 @@ def provenance(*, seed: int, num_threads: int, weights_digest: str, data_digest:
 
     commit, is_dirty = source_commit()
     return Provenance(
-        command=command or shlex.join(sys.orig_argv),
+        command=redact(command) if command else own_command(),
         commit=commit,
         is_dirty=is_dirty,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

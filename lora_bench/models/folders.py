@@ -15,6 +15,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")
+MAX_HEADER_BYTES = 100_000_000
+"""As in safetensors itself (0.6, `MAX_HEADER_SIZE`)."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model")
 
@@ -30,7 +32,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         raise ModelError(f"{folder}: has no config.json, so it is not a model folder of transformers") from err
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise ModelError(f"{path}: cannot be read ({err}); fetch or save the model again") from err
     if not isinstance(config, dict):
         raise ModelError(f"{path}: is not a JSON object; fetch or save the model again")
@@ -74,7 +76,7 @@ def check_folder(folder: Path) -> None:
 def _read_index(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as err:
         raise ModelError(f"{index}: is damaged ({err}); fetch or save the model again") from err
     outside = sorted(name for name in names if Path(name).name != name)
     if outside:
@@ -139,17 +141,27 @@ def read_header(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
+            if length > min(size, MAX_HEADER_BYTES):
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
             header: dict[str, Any] = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        ends = [entry["data_offsets"][1] for entry in header.values()]
+        ends = [_end_of(name, entry) for name, entry in header.items()]
         expected = 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as err:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, struct.error) as err:
         raise ModelError(f"{path}: is missing or no safetensors file ({err}); fetch or save the model again") from err
     if size != expected:
         raise ModelError(f"{path}: has {size} bytes, its header says {expected}; fetch or save the model again")
     return header
+
+
+def _end_of(name: str, entry: Any) -> int:
+    """Where a tensor's bytes end; raises a ValueError if a header's entry is not one of a tensor."""
+    shape, offsets = (entry.get(key) if isinstance(entry, dict) else None for key in ("shape", "data_offsets"))
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
+        raise ValueError(f"'{name[:60]}' is no tensor")
+    if not all(type(number) is int and 0 <= number < 2**63 for number in (*shape, *offsets)):
+        raise ValueError(f"'{name[:60]}' has no shape")
+    return int(offsets[1])
 
 
 def is_writable(folder: Path) -> bool:

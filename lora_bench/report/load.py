@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,22 +34,19 @@ def load_records(runs: Iterable[RunDir]) -> tuple[list[Record], list[str]]:
         try:
             result = run.read_result()
             records.append(Record(run, result.status if result else run.state(), run.read_config(), result))
+            run.check_status()
         except RunDirError as err:
             problems.append(str(err))
     return records, problems
 
 
 def read_predictions(record: Record) -> Iterator[dict[str, Any]]:
-    """The evaluated items in the order of the split; none if the run stored none."""
-    try:
-        with open(record.run.predictions, encoding="utf-8") as file:
-            for line in file:
-                if line.strip():
-                    yield json.loads(line)
-    except FileNotFoundError:
-        return
-    except ValueError as err:
-        raise RunDirError(f"{record.run.predictions}: not one JSON object a line ({err})") from err
+    """The evaluated items in the order of the split; none if the run stored none.
+
+    Raises:
+        RecordError: If the file is damaged.
+    """
+    yield from record.run.read_predictions()
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

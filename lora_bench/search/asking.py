@@ -12,6 +12,7 @@ from lora_bench.errors import ConfigError, StorageAwayError
 from lora_bench.naming import run_dir_for
 from lora_bench.preflight import check_run
 from lora_bench.records import RunResult
+from lora_bench.redact import redact_words
 from lora_bench.search.objectives import mean_metrics
 from lora_bench.search.question import Arm, Question
 from lora_bench.search.space import Point
@@ -159,7 +160,7 @@ class SearchSupply:
             side.seen[point_key(trial.point)] = trial.number
             side.num_counted += 1
         for member in trial.members:
-            result = member.run_dir.read_result()
+            result = member.read_result()
             if result is not None:
                 member.state = result.status
         if trial_status([m.state for m in trial.members if m.state != "waiting"], len(trial.members)) is not None:
@@ -232,7 +233,7 @@ def judge(trial: Trial, question: Question) -> Verdict | None:
     attributes = {
         "status": status,
         "runs": [member.run_dir.path.name for member in trial.members],
-        "command": shlex.join(["python", "run.py", *trial.words]),
+        "command": shlex.join(["python", "run.py", *redact_words(trial.words)]),
         **({"error": error} if (error := _first_error(results)) else {}),
     }
     missing = [objective.metric for objective in question.objectives if objective.metric not in metrics]

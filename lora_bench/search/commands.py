@@ -8,11 +8,12 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_bench.errors import LoraBenchError, StudyError, UsageError, suggest
+from lora_bench.errors import LoraBenchError, RecordError, StudyError, UsageError, suggest
+from lora_bench.redact import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,11 +33,18 @@ def show_studies(arguments: argparse.Namespace) -> int:
     from lora_bench.search.studydir import find_study_dirs
 
     root = _root(arguments)
-    overviews = [read_overview(directory) for directory in find_study_dirs(root)]
+    overviews, problems = [], []
+    for directory in find_study_dirs(root):
+        try:
+            overviews.append(read_overview(directory))
+        except RecordError as err:
+            problems.append(str(err))
+    problems += [problem for overview in overviews for problem in overview.problems]
+    code = _print_problems(problems)
     if arguments.json:
         _print_json([{**describe(overview), "trials": len(overview.rows)} for overview in overviews])
-        return 0
-    if not overviews:
+        return code
+    if not overviews and not problems:
         print(f"no study in {root} yet; `python run.py -m lora.r=1,4` starts one")
     for overview in overviews:
         best = overview.best(overview.arms[0]) if overview.arms else None
@@ -44,7 +52,7 @@ def show_studies(arguments: argparse.Namespace) -> int:
         found = f", best {metric} {best.metrics[metric]:.4g} (trial {best.line.number})" if best else ""
         done, total = (overview.progress.get(key, 0) for key in ("num_done", "num_runs"))
         print(f"{overview.name}  {overview.state}  {done} of {total} runs{found}")
-    return 0
+    return code
 
 
 def show_study(arguments: argparse.Namespace) -> int:
@@ -61,10 +69,11 @@ def show_study(arguments: argparse.Namespace) -> int:
     if arguments.optuna:
         return _show_optuna(directory, arguments)
     overview = read_overview(directory)
+    code = _print_problems(overview.problems)
     if arguments.json:
         found = {"rankings": list(map(ranking_json, rank_methods(overview)))}
         _print_json({**describe(overview), "importances": influence_json(_influence(directory)), **found})
-        return 0
+        return code
     console = build_console()
     is_watched = overview.state == "running" and console.is_terminal
     if is_watched:
@@ -75,7 +84,14 @@ def show_study(arguments: argparse.Namespace) -> int:
     for ranking in rankings:
         console.print()
         render_ranking(ranking, console=console)
-    return 0
+    return code
+
+
+def _print_problems(problems: Sequence[str]) -> int:
+    """Says once what is damaged; returns the exit code."""
+    for problem in dict.fromkeys(problems):
+        print(shown(problem), file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _watch(directory: StudyDir, *, console: Console) -> Overview:
@@ -112,12 +128,11 @@ def _show_optuna(directory: StudyDir, arguments: argparse.Namespace) -> int:
     from lora_bench.search.optuna_view import view_name
     from lora_bench.search.rebuild import refresh_optuna
     from lora_bench.search.recorded import recorded_question
-    from lora_bench.tracking.store import shown_uri
 
     holder = directory.holder()
     question = recorded_question(directory) if holder else refresh_optuna(directory)
     url = question.study.storage
-    storage = shown_uri(url) if url is not None else str(directory.journal)
+    storage = shown(url) if url is not None else str(directory.journal)
     if arguments.json:
         _print_json({"storage": storage, "study": view_name(question), "is_running": holder is not None})
         return 0
@@ -143,7 +158,11 @@ def retry_study(arguments: argparse.Namespace) -> int:
     num_moved = 0
     with directory.hold():
         for run in (RunDir(directory.runs / name) for line in directory.read_trials() for name in line.runs):
-            result = run.read_result()
+            try:
+                result = run.read_result()
+            except RecordError as err:
+                print(shown(str(err)), file=sys.stderr)
+                continue
             if result is not None and result.status in statuses:
                 run.archive_failure()
                 num_moved += 1

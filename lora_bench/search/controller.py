@@ -6,8 +6,7 @@ any moment and started again with the same command, it goes on.
 
 from __future__ import annotations
 
-import shlex
-import sys
+import os
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from lora_bench.errors import DiskError, ExecutionError, LoraBenchError
 from lora_bench.execution import Executor, Outcome, RunRequest
 from lora_bench.execution.base import EXIT_DISK, EXIT_UNSTARTED
 from lora_bench.execution.local import threads_per_run
+from lora_bench.redact import own_command
 from lora_bench.search.clock import Clock
 from lora_bench.search.pruner import Pruner
 from lora_bench.search.question import Question
@@ -181,7 +181,7 @@ class Controller:
                 # An orphan of a controller that was killed, or a run of another command: it is waited for.
                 self._hold_off(member)
                 held.append(member)
-            elif member.run_dir.read_result() is not None and member.state == "elsewhere":
+            elif member.read_result() is not None and member.state == "elsewhere":
                 self._take_result(member)
             else:
                 self._start(member)
@@ -212,13 +212,15 @@ class Controller:
             member.run_dir.path,
             threads_per_run(study.n_jobs, executor.threads_per_run),
             memory_share=1 / study.n_jobs,
-            command=shlex.join(sys.orig_argv),
+            command=own_command(),
             label=self._question.name,
             slot=self._free_slot(),
             num_nodes=num_nodes(member.load_config().processes),
         )
         handle = self._executor.submit(request)
-        self._follow(member, handle, "started again" if member.num_deaths else "started")
+        told = "started again" if member.num_deaths else "started"
+        self._follow(member, handle, f"{told} ({member.damage})" if member.damage else told)
+        member.damage = ""
 
     def _follow(self, member: Member, handle: int, told: str) -> None:
         """Takes a run that was started, now or by an earlier controller, among those that are looked at."""
@@ -233,7 +235,7 @@ class Controller:
         return min(set(range(self._question.study.n_jobs)) - set(self._slots.values()))
 
     def _take_result(self, member: Member) -> None:
-        result = member.run_dir.read_result()
+        result = member.read_result()
         assert result is not None, "looked at just now"
         member.state = result.status
         self._unsynced[member.run_dir.path.name] = member
@@ -244,7 +246,7 @@ class Controller:
         handle = member.handle
         was_stopping = member.state == "stopping"
         reason = self._ended_by_us.pop(handle, None)
-        if was_stopping and reason is not None and member.run_dir.read_result() is None:
+        if was_stopping and reason is not None and member.read_result() is None:
             member.handle, member.state, told = None, "interrupted", reason
         else:
             told = self._settle(member, outcome, reason)
@@ -314,7 +316,7 @@ class Controller:
         members = list(self._unsynced.values())
         if finished:
             members = [member for trial in self._supply.trials() for member in trial.members]
-        begun = [member.run_dir for member in members if member.run_dir.config.exists()]
+        begun = [member.run_dir for member in members if os.path.lexists(member.run_dir.config)]
         report = self._tracker.sync(begun, study=self._question.name, finished=finished)
         kept = {*report.behind, *(member.run_dir.path.name for member in self.board.running)}
         self._unsynced = {name: member for name, member in self._unsynced.items() if name in kept}

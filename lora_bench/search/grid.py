@@ -58,7 +58,7 @@ class GridSupply:
         self._left = iter(self._all)
         self._num_recorded = 0
         for member in (member for trial in trials for member in trial.members):
-            result = member.run_dir.read_result()
+            result = member.read_result()
             # What an earlier command left: a result is kept, a failure is tried again, the rest waits.
             if result is not None and result.status != "failed":
                 member.state = result.status

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_bench.errors import LoraBenchError
+from lora_bench.errors import LoraBenchError, RecordError
 from lora_bench.rundir import RunDir
 from lora_bench.search.edges import Arms, read_arms
 from lora_bench.search.objectives import (
@@ -24,6 +24,8 @@ from lora_bench.search.question import BASELINE
 from lora_bench.search.studydir import StudyDir, TrialLine
 from lora_bench.search.trials import trial_status
 
+DAMAGED = "damaged"
+
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -31,7 +33,7 @@ class TrialRow:
 
     line: TrialLine
     status: str
-    """As its runs say; running, waiting or interrupted while it has no end."""
+    """As its runs say; running, waiting or interrupted while it has no end; damaged if a record cannot be read."""
     metrics: Mapping[str, float]
     """Means over the seeds that have a result."""
     is_feasible: bool
@@ -70,6 +72,8 @@ class Overview:
     """Over what each arm varies its learning rate."""
     margin: float | None = None
     """Differences of the headline score below it are called equal; None asks only which is better."""
+    problems: tuple[str, ...] = ()
+    """A sentence about each file that is damaged."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -109,19 +113,19 @@ class Overview:
 
 
 def read_overview(directory: StudyDir) -> Overview:
-    """Reads a study.
+    """Reads a study. What of its trials and runs is damaged is left out, with a sentence about each.
 
     Raises:
-        StudyError: If its question cannot be read.
+        RecordError: If its question cannot be read.
     """
     recorded = directory.read_question()
     question = recorded["question"]
     constraints, _ = build_constraints(question["constraints"])
     holder, progress = directory.holder(), directory.read_progress()
     state = progress.get("state", "died")
-    lines = directory.read_trials()
+    lines, problems = directory.gather_trials()
     methods = {line.arm: None for line in lines} | dict(_default_methods(lines, directory.runs))
-    rows = (_row(line, directory.runs, constraints, methods[line.arm]) for line in lines)
+    rows = [_row(line, directory.runs, constraints, methods[line.arm], problems) for line in lines]
     return Overview(
         name=directory.path.name,
         text=recorded["text"],
@@ -134,6 +138,7 @@ def read_overview(directory: StudyDir) -> Overview:
         runs=directory.runs,
         spaces=read_arms(question),
         margin=question.get("margin"),
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 
@@ -146,7 +151,10 @@ def repeat_command(row: TrialRow, runs: Path) -> str:
     """What trains the first run of a trial once more on this machine, beside its record, for a shell."""
     left_out = ("study.", "seed=", "again=", "executor", "processes.nodes=")
     words = [word for word in row.line.words if not word.lstrip("+").startswith(left_out)]
-    seed = RunDir(runs / row.line.runs[0]).read_config()["seed"]
+    try:
+        seed = RunDir(runs / row.line.runs[0]).read_config()["seed"]
+    except RecordError:
+        seed = next((word.removeprefix("seed=") for word in row.line.words if word.startswith("seed=")), 0)
     return shlex.join(["python", "run.py", *words, f"seed={seed}", "again=2"])
 
 
@@ -165,11 +173,20 @@ def _default_methods(lines: Sequence[TrialLine], runs: Path) -> Iterator[tuple[s
                 break
 
 
-def _row(line: TrialLine, runs: Path, constraints: Sequence[Constraint], method: str | None) -> TrialRow:
+def _row(
+    line: TrialLine, runs: Path, constraints: Sequence[Constraint], method: str | None, problems: list[str]
+) -> TrialRow:
     if line.error is not None:
         return TrialRow(line, "failed", {}, False, method)
     members = [RunDir(runs / name) for name in line.runs]
-    results = [result for result in (member.read_result() for member in members) if result is not None]
+    results = []
+    for member in members:
+        try:
+            result = member.read_result()
+        except RecordError as err:
+            problems.append(str(err))
+            return TrialRow(line, DAMAGED, {}, False, method)
+        results += [result] if result is not None else []
     metrics = mean_metrics(results)
     status = trial_status([result.status for result in results], len(members)) or _state(members)
     kept = all(metrics.get(one.metric) is not None and one.violation(metrics[one.metric]) <= 0 for one in constraints)
@@ -200,6 +217,7 @@ def describe(overview: Overview) -> dict[str, Any]:
         "best": {arm: _as_data(row) for arm in overview.arms if (row := overview.best(arm)) is not None},
         "front": [trial_name(row) for row in overview.pareto_front()] if len(overview.objectives) > 1 else None,
         "trials": list(map(_as_data, overview.rows)),
+        "problems": list(overview.problems),
     }
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lora_bench import rundir
+from lora_bench.errors import RecordError
 from lora_bench.rundir import RunDir
 from lora_bench.search.objectives import known_direction
 from lora_bench.search.pruning import Curve, PruningRule
@@ -22,7 +22,10 @@ class _ItemReader:
         self._runs = runs
 
     def __call__(self, name: str, step: int) -> Sequence[float] | None:
-        lines = rundir.read_lines(RunDir(self._runs / name).items)
+        try:
+            lines = RunDir(self._runs / name).read_items()
+        except RecordError:  # without its items there is no verdict, and the run goes on
+            return None
         return next((line["values"] for line in lines if line["step"] == step), None)
 
 

@@ -18,7 +18,7 @@ def settle(member: Member, outcome: Outcome, *, max_retries: int, reason: str | 
         DiskError: If the failure cannot be recorded; the state is then as it was.
     """
     member.handle = None
-    result = member.run_dir.read_result()
+    result = member.read_result()
     if result is not None:
         member.state = result.status
         return result.status

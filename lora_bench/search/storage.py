@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lora_bench import rundir
 from lora_bench.errors import ConfigError, Fault, StorageAwayError, StudyError
+from lora_bench.redact import shown
 from lora_bench.tracking.store import with_driver
 
 if TYPE_CHECKING:
@@ -90,4 +91,4 @@ def answering(where: str) -> Iterator[None]:
 
 
 def _first_line(err: BaseException) -> str:
-    return next(iter(str(err).splitlines()), type(err).__name__)
+    return shown(next(iter(str(err).splitlines()), type(err).__name__))

@@ -23,10 +23,17 @@ from typing import Any
 
 import yaml
 
-from lora_bench import rundir
-from lora_bench.errors import StudyError
+from lora_bench import reading, rundir
+from lora_bench.errors import RecordError, StudyError
+from lora_bench.reading import damaged
+from lora_bench.records import from_json
+from lora_bench.redact import redact, redact_words
 from lora_bench.search.hints import root_option
 from lora_bench.search.question import Question
+from lora_bench.shapes import is_folder_name, name_problem
+
+REMEDY = "bring it back from a copy, or move the study's folder away; its runs stay"
+TRIALS_REMEDY = "take the line out, or bring the file back from a copy"
 
 
 @dataclass(frozen=True)
@@ -86,19 +93,41 @@ class StudyDir:
         """The content of `study.yaml`.
 
         Raises:
-            StudyError: If it cannot be read.
+            RecordError: If it cannot be read, or holds no question.
         """
         try:
-            data = yaml.safe_load(self.question.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as err:
-            raise StudyError(f"{self.question}: cannot be read ({err}); move the folder away") from err
-        if not isinstance(data, dict) or "question" not in data:
-            raise StudyError(f"{self.question}: holds no question; move the folder away")
-        return data
+            data = reading.read_yaml(self.question, remedy=REMEDY)
+        except FileNotFoundError as err:
+            raise damaged(self.question, "is not there", REMEDY) from err
+        if problem := _question_problem(data):
+            raise damaged(self.question, f"holds no question ({problem})", REMEDY)
+        return {"text": "", **data}
 
     def read_trials(self) -> list[TrialLine]:
-        """Every trial that was asked; a torn last line is left out."""
-        return [TrialLine(**line) for line in rundir.read_lines(self.trials)]
+        """Every trial that was asked; a torn last line is left out.
+
+        Raises:
+            RecordError: If a line is damaged.
+        """
+        lines, problems = self.gather_trials()
+        if problems:
+            raise RecordError(problems[0])
+        return lines
+
+    def gather_trials(self) -> tuple[list[TrialLine], list[str]]:
+        """The trials that can be read, and a sentence about the first line that cannot and all after it."""
+        lines: list[TrialLine] = []
+        try:
+            for data in reading.iterate_objects(self.trials, remedy=TRIALS_REMEDY):
+                line = from_json(TrialLine, data)
+                if wrong := [name for name in line.runs if not is_folder_name(name)]:
+                    raise ValueError(f"'{wrong[0]}' names no run")
+                lines.append(line)
+        except RecordError as err:
+            return lines, [str(err)]
+        except ValueError as err:
+            return lines, [str(damaged(self.trials, f"trial {len(lines)} is none ({err})", TRIALS_REMEDY))]
+        return lines, []
 
     def append_trial(self, line: TrialLine) -> None:
         """Adds a trial, synced."""
@@ -106,16 +135,22 @@ class StudyDir:
 
     def record_trials(self, lines: Sequence[TrialLine]) -> None:
         """Replaces the trials on record by those of a grid, which are known at once."""
-        if self.read_trials() != list(lines):
+        recorded, problems = self.gather_trials()
+        if problems:
+            rundir.set_aside(self.trials)
+        if problems or recorded != list(lines):
             rundir.write_text(self.trials, "".join(json.dumps(vars(line)) + "\n" for line in lines))
 
     def read_progress(self) -> dict[str, Any]:
-        """The last written progress, or an empty one."""
+        """The last written progress, or an empty one; what of it is not of its type is left out.
+
+        It is written anew every few seconds and decides nothing but times, so that a damaged one is no error.
+        """
         try:
-            data = json.loads(self.progress.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            data = reading.read_json(self.progress)
+        except (FileNotFoundError, RecordError):
             return {}
-        return data if isinstance(data, dict) else {}
+        return {key: value for key, value in data.items() if isinstance(value, str if key == "state" else int | float)}
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -133,7 +168,7 @@ class StudyDir:
         try:
             if not rundir.lock_soon(handle):
                 raise StudyError(self._held_message())
-            data = json.dumps(_this_process()).encode()
+            data = redact(json.dumps(_this_process())).encode()
             os.pwrite(handle, data, 0)
             os.ftruncate(handle, len(data))
             for file in (self.trials, self.journal):
@@ -147,15 +182,21 @@ class StudyDir:
     def holder(self) -> dict[str, Any] | None:
         """The living controller: `pid`, `host`, `since` and `command`; None if there is none."""
         try:
-            handle = os.open(self.lock, os.O_RDONLY)
-        except FileNotFoundError:
+            handle = os.open(self.lock, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            with contextlib.suppress(ValueError):
-                return dict(json.loads(self.lock.read_text(encoding="utf-8")))
-            return {"pid": None, "host": "unknown", "since": "unknown", "command": "unknown"}
+            unknown = {"pid": None, "host": "unknown", "since": "unknown", "command": "unknown"}
+            with contextlib.suppress(RecordError, FileNotFoundError):
+                said = reading.read_json(self.lock)
+                return (
+                    unknown
+                    | {key: said[key] for key in ("host", "since", "command") if isinstance(said.get(key), str)}
+                    | ({"pid": said["pid"]} if type(said.get("pid")) is int else {})
+                )
+            return unknown
         finally:
             os.close(handle)
         return None
@@ -194,17 +235,15 @@ def study_dir(root: Path, name: str) -> StudyDir:
     Raises:
         StudyError: If the name is no name of a folder.
     """
-    if not name or name in (".", "..") or "/" in name or name.startswith("."):
-        raise StudyError(f"study.name: '{name}' cannot name a folder; use letters, digits, '-', '_' and '.'")
+    if problem := name_problem(name):
+        raise StudyError(f"study.name: {problem}")
     return StudyDir(root / "studies" / name)
 
 
 def find_study_dirs(root: Path) -> list[StudyDir]:
     """Every study below `root`, by name."""
-    folder = root / "studies"
-    if not folder.is_dir():
-        return []
-    return [StudyDir(path) for path in sorted(folder.iterdir()) if (path / "study.yaml").is_file()]
+    folders = rundir.list_folder(root / "studies")
+    return [study for study in map(StudyDir, folders) if os.path.lexists(study.question)]
 
 
 def settle_question(directory: StudyDir, question: Question, command: Sequence[str]) -> None:
@@ -214,7 +253,8 @@ def settle_question(directory: StudyDir, question: Question, command: Sequence[s
         StudyError: With every difference between the question on record and this one.
     """
     asked, study_id = question.as_data(), uuid.uuid4().hex
-    if directory.question.exists():
+    command = redact_words(command)
+    if os.path.lexists(directory.question):
         recorded = directory.read_question()
         study_id = recorded.get("id", study_id)
         differences = list(difference(recorded["question"], asked))
@@ -224,12 +264,12 @@ def settle_question(directory: StudyDir, question: Question, command: Sequence[s
                 f"study {question.name}: on record with another question\n{lines}\n"
                 f"give this one a name of its own (study.name=...), or move {directory.path} away"
             )
-        if recorded["command"] == list(command) and "id" in recorded:
+        if recorded["command"] == command and "id" in recorded:
             return
     entry = {
         "question": asked,
         "text": question.text,
-        "command": list(command),
+        "command": command,
         "n_trials": question.study.n_trials,
         "id": study_id,
     }
@@ -248,10 +288,31 @@ def difference(recorded: Any, asked: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: was {was}, now {now}"
 
 
+def _question_problem(data: dict[str, Any]) -> str | None:
+    """The first thing that a reader would stumble over."""
+    question = data.get("question")
+    if not isinstance(question, dict):
+        return "it has no question"
+    lists = {
+        "command": data.get("command"),
+        "question.objectives": question.get("objectives"),
+        "question.constraints": question.get("constraints"),
+    }
+    for key, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            return f"{key} is no list of words"
+    if not isinstance(data.get("text", ""), str) or not isinstance(data.get("id", ""), str):
+        return "text or id is no text"
+    objectives = [text.partition(" ") for text in question["objectives"]]
+    if not objectives or not all(way in ("maximize", "minimize") and metric for way, _, metric in objectives):
+        return "question.objectives are none"
+    return None
+
+
 def _this_process() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(redact_words(sys.argv)),
     }

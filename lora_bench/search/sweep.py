@@ -17,6 +17,7 @@ from lora_bench.errors import ConfigError, Fault
 from lora_bench.execution import Executor, build_executor, check_executor
 from lora_bench.execution.local import stop_on_signals
 from lora_bench.preflight import check_run, root_folder
+from lora_bench.redact import redact_words
 from lora_bench.report import render_comparison
 from lora_bench.report.ranking_table import render_ranking
 from lora_bench.search.asking import SearchSupply
@@ -120,6 +121,9 @@ def _submit_controller(question: Question, overrides: Sequence[str], root: Path,
 
     config = question.config.executor
     assert isinstance(config, SlurmExecutorConfig), "no other executor has such a key"
+    if held := [word.partition("=")[0] for word in overrides if redact_words([word]) != [word]]:
+        problem = "holds a password, which would be written into the job; give it in PGPASSWORD, ~/.pgpass or"
+        raise ConfigError([Fault(key, f"{problem} MLFLOW_TRACKING_PASSWORD") for key in held])
     words = [word for word in overrides if not word.startswith("executor.submit_controller=")]
     command = [sys.executable, str(Path(sys.argv[0]).absolute()), "-m", *words]
     own = replace(config, cpus_per_task=1, gpus_per_node=0)

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lora_bench import rundir
+from lora_bench import reading, rundir
 from lora_bench.config.resolve import from_yaml, to_yaml
 from lora_bench.config.schema import RunConfig
-from lora_bench.records import RunResult
+from lora_bench.errors import NewerRecordError, RecordError
+from lora_bench.records import STATUSES, RunResult
+from lora_bench.redact import redact, redact_words
 from lora_bench.rundir import RunDir
 from lora_bench.search.space import Point
 from lora_bench.search.studydir import TrialLine
 
-ENDED = ("finished", "diverged", "oom", "pruned", "failed")
-"""The statuses of results, from good to bad: a trial has the worst of its runs."""
+ENDED = STATUSES
+"""A trial has the worst of its runs."""
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Member:
     """waiting, elsewhere (another process runs it), running, stopping, interrupted, spared, or its result's status."""
     num_deaths: int = 0
     """Tries that ended without a result, in this command."""
+    damage: str = ""
+    """What was wrong with its record; told when it is trained again."""
     handle: int | None = field(default=None, repr=False)
     trial: Trial | None = field(default=None, repr=False)
 
@@ -38,6 +42,21 @@ class Member:
     def has_ended(self) -> bool:
         """Whether this command will not start it again."""
         return self.state in ENDED or self.state in ("interrupted", "spared")
+
+    def read_result(self) -> RunResult | None:
+        """Its record, or None; also while that is damaged: the run's own process moves it aside and trains again.
+
+        Raises:
+            NewerRecordError: If a newer version wrote it.
+        """
+        try:
+            result = self.run_dir.read_result()
+        except NewerRecordError:
+            raise
+        except RecordError as err:
+            self.damage = str(err)
+            return None
+        return result
 
     def load_config(self) -> RunConfig:
         """Its configuration, read from its directory if it was begun by an earlier command."""
@@ -53,9 +72,19 @@ class Member:
         """
         config = self.load_config()
         self.config = dataclasses.replace(config, study=dataclasses.replace(config.study, name=study_name))
-        text = to_yaml(self.config)
-        if not self.run_dir.config.exists() or self.run_dir.config.read_text(encoding="utf-8") != text:
+        text = redact(to_yaml(self.config))
+        if not self._has_config(text):
             rundir.write_text(self.run_dir.config, text)
+
+    def _has_config(self, text: str) -> bool:
+        try:
+            return reading.read_text(self.run_dir.config) == text
+        except FileNotFoundError:
+            return False
+        except RecordError as err:
+            self.damage = self.damage or str(err)
+            rundir.set_aside(self.run_dir.config)
+            return False
 
 
 @dataclass
@@ -81,14 +110,14 @@ class Trial:
 
     def results(self) -> list[RunResult]:
         """Of its runs, as far as there are any."""
-        found = (member.run_dir.read_result() for member in self.members)
+        found = (member.read_result() for member in self.members)
         return [result for result in found if result is not None]
 
     def as_line(self) -> TrialLine:
         """What is recorded before its runs start."""
         names = [member.run_dir.path.name for member in self.members]
         return TrialLine(
-            self.arm, self.number, dict(self.point), list(self.words), names, self.error, self.duplicate_of
+            self.arm, self.number, dict(self.point), redact_words(self.words), names, self.error, self.duplicate_of
         )
 
 

@@ -50,7 +50,7 @@ class StudyView:
 
     def event(self, member: Member, text: str) -> None:
         """One line about one run."""
-        result = member.run_dir.read_result() if member.state in ENDED else None
+        result = member.read_result() if member.state in ENDED else None
         score = result.score(result.headline) if result is not None else None
         quality = f", {score.name} {score.value:.3f} {score.interval_text()}" if score else ""
         name = f"{run_label(member)} ({member.run_dir.path.name})"

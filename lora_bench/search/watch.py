@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_bench import rundir
+from lora_bench.errors import RecordError
+from lora_bench.reading import parse_object
 from lora_bench.rundir import RunDir
+from lora_bench.shapes import metrics_problem
 
 if TYPE_CHECKING:
     from lora_bench.search.question import Question
@@ -53,21 +55,27 @@ class Watch:
         try:
             with open(self._run_dir.metrics, "rb") as file:
                 file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
+                text = file.read()
+        except OSError:
             return False
-        whole = data[: data.rfind(b"\n") + 1]
+        whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         before = len(self.curve)
-        for line in map(json.loads, whole.splitlines()):
-            if (value := line["metrics"].get(metric)) is not None:
-                self.curve.setdefault(int(line["step"]), float(value))
+        for line in whole.splitlines():
+            # A damaged line stops no study; the tracker and the report say which one it is.
+            with contextlib.suppress(RecordError):
+                data = parse_object(line, self._run_dir.metrics)
+                if metrics_problem(data) is None and (value := data["metrics"].get(metric)) is not None:
+                    self.curve.setdefault(data["step"], float(value))
         return len(self.curve) > before
 
 
 def read_curve(run_dir: RunDir, metric: str) -> dict[int, float]:
-    """The metric at each evaluation of a run, by step."""
-    lines = rundir.read_lines(run_dir.metrics)
+    """The metric at each evaluation of a run, by step; none of a file that is damaged."""
+    try:
+        lines = run_dir.read_metrics()
+    except RecordError:
+        return {}
     return {line["step"]: line["metrics"][metric] for line in lines if line["metrics"].get(metric) is not None}
 
 
@@ -83,5 +91,5 @@ def _change_of(path: Path) -> int:
     """Changes whenever the file does."""
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return 0

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_bench.errors import TrackingError
+from lora_bench.redact import shown
 from lora_bench.tracking.page import EXPERIMENT_TAGS, VIEW_TAG
 from lora_bench.tracking.projection import Point
 from lora_bench.tracking.store import artifact_root, check_reachable, ensure_database, is_server, sqlite_path
@@ -191,7 +192,7 @@ def _answer() -> Iterator[None]:
         lines = str(err).strip().splitlines() or [type(err).__name__]
         # SQLAlchemy may put advice on its sessions before what the database said.
         said = next((line for line in lines if "Error)" in line), lines[0])
-        raise TrackingError(f"MLflow: {said[:300]}") from err
+        raise TrackingError(f"MLflow: {shown(said)[:300]}") from err
 
 
 def _create_tables(path: Path, *, artifacts: Path) -> None:

@@ -7,13 +7,16 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lora_bench.config.resolve import plain_digest
 from lora_bench.config.schema import INFRASTRUCTURE
 from lora_bench.errors import RunDirError
+from lora_bench.reading import damaged, parse_object, read_bytes
 from lora_bench.records import RunResult
-from lora_bench.rundir import RunDir
+from lora_bench.rundir import LINES_REMEDY, RunDir
+from lora_bench.shapes import metrics_problem
 from lora_bench.tracking.names import config_metrics, result_metrics
 
 SOURCE_TAGS = {"mlflow.source.name": "run.py", "mlflow.source.type": "LOCAL"}
@@ -105,11 +108,9 @@ def read_projection(run: RunDir) -> Projection:
 
 def prediction_table(run: RunDir) -> dict[str, Any] | None:
     """The predictions as columns and rows, the form in which MLflow shows a table; None without predictions."""
-    try:
-        lines = run.predictions.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    items = run.read_predictions()
+    if not items:
         return None
-    items = [json.loads(line) for line in lines if line.strip()]
     columns = list(dict.fromkeys(key for item in items for key in item))
     return {"columns": columns, "data": [[item.get(column) for column in columns] for item in items]}
 
@@ -121,21 +122,23 @@ def _read_curve(run: RunDir) -> Curve:
     already, where the same step at another time would be a second point.
     """
     try:
-        data = run.metrics.read_bytes()
+        data = read_bytes(run.metrics)
     except FileNotFoundError:
         return Curve([], [])
     raw = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
     seen: set[tuple[str, int]] = set()
     points_by_line = []
-    for line in raw:
-        points = [point for point in _line_points(line) if (point.key, point.step) not in seen]
+    for number, line in enumerate(raw, start=1):
+        points = [point for point in _line_points(line, run.metrics, number) if (point.key, point.step) not in seen]
         seen.update((point.key, point.step) for point in points)
         points_by_line.append(points)
     return Curve(raw, points_by_line)
 
 
-def _line_points(line: bytes) -> Iterator[Point]:
-    data = json.loads(line)
+def _line_points(line: bytes, path: Path, number: int) -> Iterator[Point]:
+    data = parse_object(line, path, line=number, remedy=LINES_REMEDY)
+    if problem := metrics_problem(data):
+        raise damaged(path, f"line {number} {problem}", LINES_REMEDY)
     for key, value in data["metrics"].items():
         yield Point(key, math.nan if value is None else float(value), int(data["timestamp_ms"]), int(data["step"]))
 

@@ -41,12 +41,6 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
 
-def shown_uri(uri: str) -> str:
-    """The URI without the password that it may hold."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
-
-
 def sqlite_path(uri: str) -> Path | None:
     """The file of an SQLite store, or None for other stores."""
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None

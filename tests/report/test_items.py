@@ -60,5 +60,5 @@ def test_one_item_is_not_paired():
 def test_predictions_that_cannot_be_read_are_named(tmp_path):
     record = _record(tmp_path, [])
     record.run.predictions.write_text("{half\n")
-    with pytest.raises(RunDirError, match=r"predictions\.jsonl: not one JSON object a line"):
+    with pytest.raises(RunDirError, match=r"predictions\.jsonl: line 1 is no JSON"):
         read_items(record, "accuracy")
