@@ -112,7 +112,7 @@ def _key_typo(draw: random.Random) -> Mutant:
 
 
 def _choice_typo(draw: random.Random) -> Mutant:
-    words, key, word = _replaced(draw, lambda key, value: f"{key}={_misspelt(draw, value)}x", _is_group)
+    words, key, _word = _replaced(draw, lambda key, value: f"{key}={_misspelt(draw, value)}x", _is_group)
     return Mutant("typo in a choice", words, key)
 
 
