@@ -102,7 +102,7 @@ def test_a_damaged_configuration_is_named(text, folder):
 
 def test_an_adapter_is_no_model(folder):
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    with pytest.raises(ModelError, match="holds an adapter, not a model"):
+    with pytest.raises(ModelError, match=r"holds an adapter, not a model"):
         check_folder(folder)
 
 
@@ -121,7 +121,7 @@ def test_an_adapter_is_no_model_and_its_base_is_named(folder):
     (folder / "config.json").unlink()
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
     with pytest.raises(
-        ModelError, match="holds an adapter, not a model.* give the folder of its base model, owner/base"
+        ModelError, match=r"holds an adapter, not a model.* give the folder of its base model, owner/base"
     ):
         check_folder(folder)
     (folder / "adapter_config.json").write_text("[]")
