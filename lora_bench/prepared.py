@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lora_bench.config.rates import rate_note
-from lora_bench.config.schema import RunConfig, TaskKind
+from lora_bench.config.schema import Dtype, RunConfig, TaskKind
 from lora_bench.errors import ModelError
-from lora_bench.measure import flops, memory
+from lora_bench.measure import flops, machine, memory
 from lora_bench.measure.memory import num_values
 from lora_bench.methods import Method, Placed, build_method
 from lora_bench.models import decoder_start, max_tokens, read_architecture, reads_segments
@@ -64,6 +64,8 @@ class Prepared:
 def prepare(config: RunConfig, *, device: torch.device, tell: Callable[[str], None]) -> Prepared:
     """Loads what the configuration names, the same in every process; `tell` hears at once what was found of modules."""
     start = time.perf_counter()
+    if device.type == "cpu" and config.training.dtype is Dtype.bf16 and (slow := machine.slow_bf16_note()):
+        tell(slow)
     cache, data = cache_folder(config), load_task(config.task)
     tokenizer = load_tokenizer(config.model, cache=cache)
     train, validation, test = _encoded(config, data, tokenizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
+import pytest
 import torch
 
 from lora_bench.measure import machine
@@ -28,3 +29,19 @@ def test_where_there_is_no_checkout_the_environment_names_the_commit(monkeypatch
     assert machine.source_commit.__wrapped__() == ("0" * 40, None)
     monkeypatch.setenv(machine.COMMIT_VARIABLE, "")
     assert machine.source_commit.__wrapped__() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_told"),
+    [
+        ({"sse2", "avx", "avx2"}, True),
+        ({"avx", "avx2", "avx512f"}, True),
+        ({"avx", "avx2", "avx512f", "avx512_bf16"}, False),
+        ({"avx", "avx2", "avx512f", "amx_bf16"}, False),
+        (set(), False),  # the kernel does not say, or another architecture
+    ],
+)
+def test_a_cpu_without_bf16_is_told(monkeypatch, flags, is_told):
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
+    note = machine.slow_bf16_note()
+    assert (note is not None and "training.dtype=fp32" in note) == is_told
