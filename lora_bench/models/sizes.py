@@ -166,7 +166,7 @@ def hidden_size(architecture: Architecture) -> int:
 
 def reads_segments(architecture: Architecture) -> bool:
     """Return whether the network tells two texts apart by `token_type_ids`: BERT does, RoBERTa and decoders do not."""
-    default = 2 if model_type_of(architecture) in ("bert", "electra", "albert") else 1
+    default = 2 if architecture.get("model_type") in ("bert", "electra", "albert") else 1
     # DeBERTa says 0.
     return int(architecture.get("type_vocab_size", default) or 0) > 1
 

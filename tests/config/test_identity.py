@@ -108,7 +108,7 @@ def test_a_model_folder_that_may_not_be_entered_leaves_no_digest(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     folder.chmod(0)
-    for above in (tmp_path, *tmp_path.parents[:2]):
+    for above in (path for path in (tmp_path, *tmp_path.parents) if "pytest" in path.as_posix()):
         above.chmod(0o755)
     code = (
         "import os, sys; from pathlib import Path; from lora_bench.config.identity import folder_digest\n"
