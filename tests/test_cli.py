@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from support.recorded_studies import rank_study
@@ -25,13 +24,10 @@ def test_help_names_every_command_at_once_and_imports_nothing_heavy():
         "try: main(['--help'])\n"
         "except SystemExit: print(sorted({'torch', 'numpy', 'mlflow', 'hydra', 'yaml', 'rich'} & set(sys.modules)))"
     )
-    started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started
     for command in ("runs", "report", "dashboard", "sync", "doctor"):
         assert f"\n    {command} " in done.stdout or f"\n    {command}\n" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
-    assert seconds < 1.5  # 0.06 s on an idle core of 2026
 
 
 @pytest.mark.parametrize(

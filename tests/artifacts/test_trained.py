@@ -104,7 +104,7 @@ def test_an_adapter_with_more_beside_it_is_no_adapter_alone(copy_of):
 def test_a_folder_without_configuration_is_told(copy_of):
     run = copy_of("bert_qv")
     run.config.write_text("- 1")
-    with pytest.raises(RunDirError, match=re.escape("config.yaml: holds no configuration")):
+    with pytest.raises(RunDirError, match=re.escape("config.yaml: holds no mapping of keys to values")):
         open_run(run)
 
 

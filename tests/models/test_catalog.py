@@ -69,7 +69,7 @@ def test_source_hub_is_refused_where_no_repository_is_known(model_config, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("folder", "words"), [(None, "needs model.folder=DIR"), ("nowhere/at/all", "nowhere/at/all: is not a folder")]
+    ("folder", "words"), [(None, "needs model.folder=DIR"), ("nowhere/at/all", "nowhere/at/all does not exist")]
 )
 def test_a_folder_that_is_not_there_is_named(folder, words, model_config, tmp_path):
     (message,) = messages(model_config("gpt2", source=Source.folder, folder=folder), tmp_path)

@@ -13,7 +13,8 @@ INTERVAL = "tag(log,interval(1e-5,1e-3))"
 
 
 def question(space):  # type: ignore[no-untyped-def]
-    return {"arms": {"own": {"base": [], "space": space}}}
+    arms = {"own": {"base": [], "space": space}}
+    return {"arms": arms, "objectives": ["maximize eval/accuracy"], "constraints": []}
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,8 @@ def test_a_damaged_directory_does_not_keep_the_others_back(root):
     report = sync(root, runs)
     assert report.num_written == 4
     assert report.behind == (runs[1].path.name,)
-    assert "move the folder away" in report.problems[0]
+    assert "metrics.jsonl: line 1 is no JSON" in report.problems[0]
+    assert "move the file away" in report.problems[0]
 
 
 def test_a_run_that_waits_is_not_shown_yet(root):
