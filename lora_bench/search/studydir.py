@@ -163,7 +163,7 @@ class StudyDir:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as err:
-            problem = f"cannot be written ({err.strerror}); set paths.root to a folder that can"
+            problem = f"cannot be written ({err.strerror}); make it writable, or give another root"
             raise StudyError(f"{self.path}: {problem}") from err
         try:
             if not rundir.lock_soon(handle):
