@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lora_bench.artifacts.folder import ORIGIN_FILE
@@ -58,10 +59,11 @@ def check_export(folder: Path, root: Path) -> str:
         raise ArtifactError(f"{folder}: {ORIGIN_FILE} names a run outside the root ({str(name)[:60]!r})")
     _check_adapter(folder)
     _check_record(folder / RECORD_FOLDER)
-    if (problem := writing_problem(path := imported_path(root, name))) is not None:
-        raise UsageError(f"--root: {problem}")
-    if path.exists():
+    path = imported_path(root, name)
+    if os.path.lexists(path):
         raise UsageError(f"{path}: is recorded already and is never overwritten; choose another --root to compare them")
+    if (problem := writing_problem(path)) is not None:
+        raise UsageError(f"--root: {problem}")
     return name
 
 

@@ -142,8 +142,8 @@ def _check_sqlite(path: Path) -> None:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as err:
         remedy = (
-            "make room on its disk, or the folder writable; `lora-bench sync` brings it up to date then"
+            "make room on its disk, or make the folder writable"
             if err.sqlite_errorcode & 0xFF in _DISK_CODES
-            else "move it away, and `lora-bench sync` makes it again"
+            else "move it away, and it is made again"
         )
         raise TrackingError(f"{path}: cannot be read as an SQLite store ({err}); {remedy}") from err
