@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -137,10 +136,3 @@ def test_elsewhere_it_is_markdown(tmp_path):
 
 def test_nothing_recorded_says_what_to_do():
     assert "`python run.py` makes one" in drawn([], width=100)
-
-
-def test_a_title_says_how_long_texts_could_be(tmp_path):
-    run = finished_run(tmp_path, synthetic_config(max_length=4000))
-    assert "up to 4000 tokens" in drawn([run], width=120)
-    run.write_result(replace(run.read_result(), details={"max_tokens": 128}))
-    assert "up to 128 tokens" in drawn([run], width=120)
