@@ -12,13 +12,13 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lora_bench.artifacts import commands as artifact_commands
 from lora_bench.diskpaths import reading_problem
-from lora_bench.errors import ConfigError, LoraBenchError, UsageError, suggest, system_text
+from lora_bench.errors import ConfigError, LoraBenchError, TrackingError, UsageError, suggest, system_text
 from lora_bench.listing import add_selection
 from lora_bench.redact import shown
 from lora_bench.search import commands as study_commands
@@ -256,10 +256,13 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
     if not is_server(tracker.uri):
         check_port(arguments.port)
     report = tracker.sync(runs, finished=True)
-    for problem in report.problems:
-        print(problem, file=sys.stderr)
     results = [record.result for record in load_records(runs)[0] if record.result is not None]
-    page = tracker.share_view(list(dict.fromkeys(result.headline for result in results if result.headline)))
+    try:
+        page = tracker.share_view(list(dict.fromkeys(result.headline for result in results if result.headline)))
+    except TrackingError as err:
+        _tell(problem for problem in report.problems if problem != str(err))
+        raise
+    _tell(report.problems)
 
     def tell(url: str) -> None:
         if arguments.json:
@@ -270,6 +273,11 @@ def show_dashboard(arguments: argparse.Namespace) -> int:
 
     serve_dashboard(tracker.uri, root=arguments.root, port=arguments.port, on_ready=tell)
     return EXIT_DONE
+
+
+def _tell(problems: Iterable[str]) -> None:
+    for problem in problems:
+        print(shown(problem), file=sys.stderr)
 
 
 def sync_store(arguments: argparse.Namespace) -> int:
@@ -285,8 +293,7 @@ def sync_store(arguments: argparse.Namespace) -> int:
         _print_json({**done, "problems": report.problems, "store": store})
     else:
         print(f"{report.num_written} of {len(runs)} runs had news for {store}; {len(report.behind)} behind")
-        for problem in report.problems:
-            print(problem, file=sys.stderr)
+        _tell(report.problems)
     return EXIT_FAILED if report.behind else EXIT_DONE
 
 

@@ -33,8 +33,16 @@ def writing_problem(folder: Path) -> str | None:
     if not existing.is_dir():
         return f"{existing} is a file; give a folder"
     if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
-        return f"{existing} cannot be written by this user; give a folder that can"
+        whom = "is on a disk that is mounted read-only" if _is_read_only(existing) else "cannot be written by this user"
+        return f"{existing} {whom}; give a folder that can be written"
     return None
+
+
+def _is_read_only(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _explain(path: Path, err: OSError) -> str:

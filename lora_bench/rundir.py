@@ -293,7 +293,7 @@ class RunDir:
                 handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as err:
             raise RunDirError(
-                f"{self.path}: cannot be written ({err.strerror}); set paths.root to a folder that can"
+                f"{self.path}: cannot be written ({err.strerror}); make it writable, or give another root"
             ) from err
         try:
             if not lock_soon(handle):

@@ -73,8 +73,12 @@ def postgres() -> Iterator[PostgresServer]:
     if find_binaries() is None:
         pytest.skip("no PostgreSQL server here; `apt-get install postgresql`, as .ci/run does")
     folder = server_folder()
-    server = PostgresServer(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    try:
+        server = PostgresServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)

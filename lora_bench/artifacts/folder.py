@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_bench.artifacts.trained import TrainedRun
+from lora_bench.diskpaths import writing_problem
 from lora_bench.errors import UsageError
 from lora_bench.manifest import write_manifest
 from lora_bench.measure import machine
-from lora_bench.models.folders import is_writable
 from lora_bench.rundir import filled_folder
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def check_out(out: Path) -> Path:
         raise UsageError(f"--out: {folder} is a file; give a new folder")
     if folder.is_dir() and next(folder.iterdir(), None) is not None:
         raise UsageError(f"--out: {folder} is not empty, and nothing is overwritten; give a new folder")
-    if not is_writable(folder):
-        raise UsageError(f"--out: {folder} cannot be written by this user; give a folder that can")
+    if (problem := writing_problem(folder)) is not None:
+        raise UsageError(f"--out: {problem}")
     return folder
 
 

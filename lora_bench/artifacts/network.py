@@ -73,9 +73,14 @@ def load_adapted(trained: TrainedRun) -> Adapted:
     try:
         method.load(net, trained.weights)
     except (ValueError, RuntimeError, OSError, SafetensorError) as err:
-        reason = str(err).partition("\n")[0]
-        raise ArtifactError(f"{trained.name}: weights/ does not belong to its config.yaml ({reason}); {AGAIN}") from err
+        raise unfit(trained, err) from err
     return Adapted(net.eval(), method)
+
+
+def unfit(trained: TrainedRun, err: Exception) -> ArtifactError:
+    """What is said of weights that a library does not take for this configuration."""
+    reason = str(err).partition("\n")[0]
+    return ArtifactError(f"{trained.name}: weights/ does not belong to its config.yaml ({reason}); {AGAIN}")
 
 
 def load_mergeable(trained: TrainedRun) -> Adapted:

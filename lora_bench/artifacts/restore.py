@@ -21,11 +21,7 @@ from lora_bench.manifest import find_change, write_manifest
 from lora_bench.models.load import TORCH_DTYPES, load_model
 from lora_bench.models.split import SplitLinear
 from lora_bench.placing import place
-from lora_bench.reading import read_json
 from lora_bench.rundir import RunDir, filled_folder, find_adapter_config
-
-CODE_KEYS = ("auto_mapping", "auto_map", "megatron_config", "megatron_core")
-"""Entries of an adapter's configuration that have PEFT import a module by its name."""
 
 
 def import_run(folder: Path, root: Path, *, tell: Tell = silent) -> RunDir:
@@ -34,6 +30,7 @@ def import_run(folder: Path, root: Path, *, tell: Tell = silent) -> RunDir:
     Raises:
         UsageError: If the folder is no export, or the run is there already.
         ArtifactError: If the export was changed, or the weights do not come back bit for bit.
+        RecordError: If a file of its record is damaged.
     """
     path = imported_path(root, check_export(folder, root))
     with filled_folder(path) as partial:
@@ -41,12 +38,6 @@ def import_run(folder: Path, root: Path, *, tell: Tell = silent) -> RunDir:
             if (folder / RECORD_FOLDER / file).is_file():
                 shutil.copyfile(folder / RECORD_FOLDER / file, partial / file)
         run = RunDir(partial)
-        run.read_config()
-        result = run.read_result()
-        if result is None:
-            raise ArtifactError(f"{folder}: has no record of a result; export the run again")
-        run.read_metrics()
-        _check_adapter_config(folder / RECORD_FOLDER)
         weights = run.weights
         weights.mkdir()
         tell("bringing the weights back and comparing them")
@@ -72,19 +63,6 @@ def can_restore(folder: Path) -> bool:
         weights = Path(place_for_weights)
         _restore_weights(folder, weights)
         return find_change(weights, folder / RECORD_FOLDER / WEIGHTS_LIST) is None
-
-
-def _check_adapter_config(record: Path) -> None:
-    """PEFT imports the modules that some entries name: no run writes those.
-
-    Raises:
-        ArtifactError: If one is there.
-    """
-    path = find_adapter_config(record)
-    config = read_json(path) if path is not None else {}
-    named = [key for key in CODE_KEYS if config.get(key) not in (None, {}, "megatron.core")]
-    if named:
-        raise ArtifactError(f"{path}: '{named[0]}' names code, which no export does; nothing was imported")
 
 
 def _restore_weights(folder: Path, weights: Path) -> None:

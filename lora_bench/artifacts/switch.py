@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 
 from lora_bench.artifacts.checks import check_switchable
-from lora_bench.artifacts.network import find_device, load_base, load_run_tokenizer, logits, probe_batch
+from lora_bench.artifacts.network import find_device, load_base, load_run_tokenizer, logits, probe_batch, unfit
 from lora_bench.artifacts.trained import ADAPTER_FILE, TrainedRun
 from lora_bench.config.schema import GenerationTaskConfig, TaskKind
 from lora_bench.errors import ArtifactError
@@ -99,7 +100,7 @@ def load_side_by_side(runs: Sequence[TrainedRun], base: nn.Module) -> tuple[Peft
     """The base with all adapters, each under `_adapter_name`, and what each took to load, in milliseconds.
 
     Raises:
-        ArtifactError: If an adapter changes the base, which the others stand on.
+        ArtifactError: If an adapter does not fit the base, or changes the base, which the others stand on.
     """
     for trained in runs:
         place(trained.config, base)  # Splits what any of them has split.
@@ -109,10 +110,13 @@ def load_side_by_side(runs: Sequence[TrainedRun], base: nn.Module) -> tuple[Peft
     for index, trained in enumerate(runs):
         with _peft_folder(trained) as folder, quiet_peft():
             started = time.perf_counter()
-            if net is None:
-                net = PeftModel.from_pretrained(base, folder, adapter_name=_adapter_name(index))
-            else:
-                net.load_adapter(folder, _adapter_name(index))
+            try:
+                if net is None:
+                    net = PeftModel.from_pretrained(base, folder, adapter_name=_adapter_name(index))
+                else:
+                    net.load_adapter(folder, _adapter_name(index))
+            except (ValueError, RuntimeError, OSError, SafetensorError) as err:
+                raise unfit(trained, err) from err
             load_ms.append(1e3 * (time.perf_counter() - started))
     assert net is not None, "there is a run"
     net.eval()

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lora_bench.markdown import plain
 from lora_bench.report.candidates import TEST
 from lora_bench.report.format import bytes_text, count_text, difference_text, interval_text, score_text
 from lora_bench.report.ranking import Place, Ranking
@@ -60,12 +61,12 @@ def ranking_markdown(ranking: Ranking) -> str:
     """A pipe table with a title and notes."""
     heads = ["rank", "method", "settings", "best rate", "in its grid", f"{ranking.headline} (95 % interval)"]
     heads += ["difference to the first (corrected)", *(" ".join(head) for head, _ in COST_TEXTS.values())]
-    lines = [f"**{_title(ranking)}**", "", f"| {' | '.join(heads)} |"]
+    lines = [f"**{plain(_title(ranking))}**", "", f"| {' | '.join(heads)} |"]
     lines.append(f"|---:|---|---|---:|---|{'---:|' * (len(heads) - 5)}")
     for place in ranking.places:
-        cells = [_rank(place), place.row.label, _setting(place), _rate(place), _edge(place)]
+        cells = [_rank(place), plain(place.row.label), plain(_setting(place)), _rate(place), _edge(place)]
         lines.append(f"| {' | '.join([*cells, _score(place), _difference(place), *_costs(place, COST_TEXTS)])} |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(ranking))])
+    return "\n".join([*lines, "", *(f"- {plain(note)}" for note in _notes(ranking))])
 
 
 def _title(ranking: Ranking) -> str:

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from lora_bench.markdown import plain
 from lora_bench.report.agreement import shown_field
 from lora_bench.report.candidates import Edges
 from lora_bench.report.compare import BASELINE, SETTING, Comparison, Line, Table, build_comparison
@@ -81,7 +82,7 @@ def render_comparison(
 def comparison_markdown(comparison: Comparison) -> str:
     """Pipe tables with a title and the notes of each."""
     blocks = ["\n".join(_markdown_lines(table)) for table in comparison.tables]
-    return "\n\n".join([*blocks, *_remarks(comparison)])
+    return "\n\n".join([*blocks, *map(_plain_remark, _remarks(comparison))])
 
 
 def draw_table(table: Table, *, width: int) -> RenderableType:
@@ -164,9 +165,14 @@ def _ratio_style(ratio: float) -> str:
     return "yellow" if ratio > 1.005 else "dim"
 
 
+def _plain_remark(line: str) -> str:
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    return indent + plain(line)
+
+
 def _markdown_lines(table: Table) -> Iterator[str]:
-    yield f"**{_title(table)}**  "
-    yield _subtitle(table)
+    yield f"**{plain(_title(table))}**  "
+    yield plain(_subtitle(table))
     yield ""
     heads = [
         "run",
@@ -182,14 +188,14 @@ def _markdown_lines(table: Table) -> Iterator[str]:
         yield f"| {' | '.join(_markdown_cells(table, line))} |"
     yield ""
     for note in _footnotes(table):
-        yield f"- {note}"
+        yield f"- {plain(note)}"
 
 
 def _markdown_cells(table: Table, line: Line) -> Iterator[str]:
     row = line.row
-    yield row.label
-    yield row.detail
-    yield " ".join(filter(None, [_quality_text(row) if row.quality else "", row.trouble]))
+    yield plain(row.label)
+    yield plain(row.detail)
+    yield " ".join(filter(None, [_quality_text(row) if row.quality else "", plain(row.trouble)]))
     yield ratio_text(table.quality_ratio(row))
     if line.difference is not None:
         yield f"{difference_text(line.difference.estimate)}, {line.difference.verdict}"

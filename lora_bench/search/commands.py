@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_bench.diskpaths import reading_problem
 from lora_bench.errors import LoraBenchError, RecordError, StudyError, UsageError, suggest
 from lora_bench.redact import shown
 
@@ -217,9 +218,8 @@ def add_arguments(commands: Mapping[str, argparse.ArgumentParser]) -> None:
 
 def _root(arguments: argparse.Namespace) -> Path:
     root = Path(arguments.root).absolute()
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UsageError(f"--root: {root} {what}; give the folder of the studies, paths.root of their commands")
+    if (problem := reading_problem(root)) is not None:
+        raise UsageError(f"--root: {problem}; give the folder of the studies, paths.root of their commands")
     return root
 
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lora_bench.errors import StudyError
+from lora_bench.markdown import plain
 from lora_bench.records import RunResult
 from lora_bench.search.asking import judge
 from lora_bench.search.question import BASELINE, Arm, Question
@@ -256,7 +257,7 @@ def study_note(question: Question, *, command: Sequence[str]) -> str:
 
 
 def _note_lines(question: Question, command: Sequence[str]) -> Iterator[str]:
-    yield f"**{question.text or f'What is best over {_space_text(question.arms[0])}?'}**"
+    yield f"**{plain(question.text) or f'What is best over {_space_text(question.arms[0])}?'}**"
     yield ""
     for objective in question.objectives:
         yield f"- {objective.direction} `{objective.metric}`"

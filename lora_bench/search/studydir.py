@@ -158,26 +158,33 @@ class StudyDir:
 
         Raises:
             StudyError: If another living process holds it, or the folder cannot be written.
+            DiskError: If the disk takes no more, or is read-only.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+            with rundir.disk_told(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as err:
-            problem = f"cannot be written ({err.strerror}); set paths.root to a folder that can"
+            problem = f"cannot be written ({err.strerror}); make it writable, or give another root"
             raise StudyError(f"{self.path}: {problem}") from err
         try:
             if not rundir.lock_soon(handle):
                 raise StudyError(self._held_message())
-            data = redact(json.dumps(_this_process())).encode()
-            os.pwrite(handle, data, 0)
-            os.ftruncate(handle, len(data))
-            for file in (self.trials, self.journal):
-                rundir.repair_tail(file)
-            for partial in self.path.glob(f"*{rundir.TEMPORARY_MARK}*"):
-                partial.unlink()
+            with rundir.disk_told(self.path):
+                self._clear_up(handle)
             yield
         finally:
             os.close(handle)
+
+    def _clear_up(self, handle: int) -> None:
+        """Says who holds the study, and clears away what a killed controller left half done."""
+        data = redact(json.dumps(_this_process())).encode()
+        os.pwrite(handle, data, 0)
+        os.ftruncate(handle, len(data))
+        for file in (self.trials, self.journal):
+            rundir.repair_tail(file)
+        for partial in self.path.glob(f"*{rundir.TEMPORARY_MARK}*"):
+            partial.unlink()
 
     def holder(self) -> dict[str, Any] | None:
         """The living controller: `pid`, `host`, `since` and `command`; None if there is none."""

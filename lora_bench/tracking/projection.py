@@ -13,6 +13,7 @@ from typing import Any
 from lora_bench.config.resolve import plain_digest
 from lora_bench.config.schema import INFRASTRUCTURE
 from lora_bench.errors import RunDirError
+from lora_bench.markdown import plain
 from lora_bench.reading import damaged, parse_object, read_bytes
 from lora_bench.records import RunResult
 from lora_bench.rundir import LINES_REMEDY, RunDir
@@ -179,7 +180,7 @@ def _tags(config: dict[str, Any], state: str, result: RunResult | None) -> dict[
     }
     if result is None:
         return tags
-    tags |= {"hardware": result.provenance.hardware, NOTE_TAG: _sentence(result)}
+    tags |= {"hardware": result.provenance.hardware, NOTE_TAG: plain(_sentence(result))}
     if result.provenance.commit:
         tags |= {"commit": result.provenance.commit, "mlflow.source.git.commit": result.provenance.commit}
     return tags

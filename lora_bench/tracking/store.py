@@ -19,6 +19,8 @@ from lora_bench.rundir import TEMPORARY_MARK, sync_path, write_text
 
 PROBE_S = 2.0
 """A server that does not take a connection within this time is away. MLflow itself would try for minutes."""
+_DISK_CODES = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""What SQLite says of a full or read-only disk, on which the files beside a database cannot be made."""
 
 
 def store_uri(uri: str | None, root: Path) -> str:
@@ -71,7 +73,7 @@ def locked(path: Path, *, wait_s: float) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as err:
         raise TrackingError(
-            f"{path.parent}: cannot be written ({err.strerror}); set paths.root to a folder that can"
+            f"{path.parent}: cannot be written ({err.strerror}); make it writable, or give another root"
         ) from err
     try:
         deadline = time.monotonic() + wait_s
@@ -139,4 +141,9 @@ def _check_sqlite(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as err:
-        raise TrackingError(f"{path}: cannot be read as an SQLite store ({err})") from err
+        remedy = (
+            "make room on its disk, or make the folder writable"
+            if err.sqlite_errorcode & 0xFF in _DISK_CODES
+            else "move it away, and it is made again"
+        )
+        raise TrackingError(f"{path}: cannot be read as an SQLite store ({err}); {remedy}") from err

@@ -20,12 +20,12 @@ class PostgresServer:
         self._binaries = find_binaries()
         assert self._binaries is not None, "looked for before"
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
         if os.getuid() == 0:
             shutil.chown(folder, USER, USER)
         self._run("initdb", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        with socket.socket() as probe:  # last, so that nobody has the time to take it
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
 
     def start(self) -> None:
         """Returns when it takes connections."""

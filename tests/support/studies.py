@@ -53,7 +53,11 @@ class PretendedStudy:
     def finish(self, *words: str, code: int = 0) -> str:
         """The same to its end; returns what it said."""
         process = self.start(*words)
-        out, _ = process.communicate(timeout=300)
+        try:
+            out, _ = process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.kill()  # its runs end with it
+            out, _ = process.communicate()
         assert process.returncode == code, out
         return out
 

@@ -128,5 +128,5 @@ def test_predictions_become_columns_and_rows(tmp_path):
 def test_a_damaged_file_is_named(tmp_path, name, text):
     run = finished_run(tmp_path, synthetic_config())
     (run.path / name).write_text(text)
-    with pytest.raises(RunDirError, match=f"{run.path.name}.*move the folder away"):
+    with pytest.raises(RunDirError, match=f"{run.path.name}.*(move the (folder|file) away|from a copy)"):
         read_projection(run)
