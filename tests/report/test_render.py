@@ -152,11 +152,3 @@ def test_elsewhere_it_is_markdown(tmp_path):
 
 def test_nothing_recorded_says_what_to_do():
     assert "`python run.py` makes one" in drawn([], width=100)
-
-
-def test_a_title_says_how_long_texts_could_be(tmp_path):
-    run = finished_run(tmp_path, synthetic_config(max_length=4000))
-    assert "up to 4000 tokens" in drawn([run], width=120)
-    run.result.unlink()  # written once; this stands for another record of the same configuration
-    run.write_result(replace(run.read_result(), details={"max_tokens": 128}))
-    assert "up to 128 tokens" in drawn([run], width=120)
