@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
