@@ -150,7 +150,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         help="what Slurm offers, or with executor=ray Ray, and whether it would run what is asked for",
     )
     commands["doctor"].add_argument("words", nargs="*", help="with --cluster: executor.partition=gpu and so on")
-    commands["data"].add_argument("file", metavar="FILE", help="CSV, TSV, JSON, JSON lines, parquet; also compressed")
+    commands["data"].add_argument(
+        "file", metavar="FILE", help="CSV, TSV, JSON, JSON lines, parquet, Arrow; also compressed"
+    )
     commands["data"].add_argument(
         "words",
         nargs="*",
@@ -304,7 +306,11 @@ def show_doctor(arguments: argparse.Namespace) -> int:
     if arguments.cluster:
         checks = doctor_cluster.examine_cluster(arguments.words, root=arguments.root)
     elif arguments.words:
-        raise UsageError(f"doctor: '{arguments.words[0]}' is understood with --cluster only")
+        word = arguments.words[0]
+        key, _, value = word.partition("=")
+        option = {"paths.root": "--root", "paths.cache": "--cache"}.get(key)
+        remedy = f"give {option} {value or 'DIR'}" if option else "give --cluster before it, or leave it out"
+        raise UsageError(f"doctor: '{word}' is read with --cluster only; {remedy}")
     else:
         checks = doctor.examine(root=arguments.root, cache=arguments.cache)
     if arguments.json:
@@ -319,9 +325,12 @@ def _folder(text: str) -> Path:
 
 
 def _margin(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and finite; 0.01 of an accuracy is usual")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0; 0.01 of an accuracy is usual")
     return value
 
 

@@ -108,13 +108,13 @@ def ask(group: str, question: Callable[[], Iterator[Check]]) -> Iterator[Check]:
 def _processor() -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0))
     found = [flag for flag in INSTRUCTIONS if flag in machine.cpu_flags()]
-    yield Check("machine", "processor", "ok", f"{machine.cpu_name()}, {cores} cores for us", data={"cores": cores})
+    yield Check("machine", "processor", "ok", f"{machine.cpu_name()}, {cores} cores available", data={"cores": cores})
     yield Check("machine", "instructions", "ok" if found else "absent", ", ".join(found) or "none of note")
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is not None:
         told = f"OMP_NUM_THREADS={threads}"
         if omp_num_threads() is None:
-            yield Check("machine", "threads", "fault", told, "is no number above 0 and is ignored; unset it")
+            yield Check("machine", "threads", "fault", told, "is not a number above 0 and is ignored; unset it")
         else:
             yield Check(
                 "machine", "threads", "ok", told, "a run uses at most as many; executor.threads_per_run is over it"

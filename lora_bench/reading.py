@@ -122,7 +122,7 @@ def parse_object(text: str | bytes, path: Path, *, line: int | None = None, reme
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check_depth(text: str) -> None:
@@ -154,7 +154,7 @@ def _check_plain(value: Any, depth: int = 0) -> None:
     if isinstance(value, dict):
         for key, entry in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"the key {str(key)[:40]!r} is no text")
+                raise ValueError(f"the key {str(key)[:40]!r} is not text")
             _check_plain(key, depth + 1)
             _check_plain(entry, depth + 1)
     elif isinstance(value, list):

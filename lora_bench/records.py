@@ -255,7 +255,7 @@ def _read_float(value: Any, where: str) -> float:
     if value is None:
         return math.nan
     if type(value) not in (int, float) or abs(value) > 1e300:
-        raise ValueError(f"{where}: {_shown(value)} is no number")
+        raise ValueError(f"{where}: {_shown(value)} is not a number")
     return float(value)
 
 

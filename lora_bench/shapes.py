@@ -64,7 +64,7 @@ def config_problem(data: dict[str, Any]) -> str | None:
 def status_problem(key: str, value: Any) -> str | None:
     """Of one entry of a `status.json`."""
     if key in ("step", "steps", "pid"):
-        return None if value is None or type(value) is int else f"{key} is no whole number"
+        return None if value is None or type(value) is int else f"{key} is not a whole number"
     if key == "updated_at":
         return None if is_number(value) and 0 <= value < 1e11 else "updated_at is no time"
     if key == "metrics":
@@ -91,7 +91,7 @@ def prediction_problem(line: dict[str, Any]) -> str | None:
     if not isinstance(line.get("item_id"), str | int):
         return "has no item_id"
     wrong = [key for key in ("correct", "nll", "num_tokens") if not (line.get(key) is None or is_real(line[key]))]
-    return f"{wrong[0]} is no number" if wrong else None
+    return f"{wrong[0]} is not a number" if wrong else None
 
 
 def is_number(value: Any) -> bool:

@@ -48,7 +48,8 @@ def run_single(composed: DictConfig, words: Sequence[str] = ()) -> int:
             soft_wrap=True,
         )
     if _is_recorded(run_dir, console):
-        console.print("recorded already; `again=2` trains it once more beside this", highlight=False)
+        again = (config.again or 1) + 1
+        console.print(f"recorded already; `again={again}` trains it once more beside this", highlight=False)
     else:
         code = _train(config, run_dir, console)
         if code:

@@ -38,6 +38,8 @@ def test_help_names_every_command_at_once_and_imports_nothing_heavy():
         (["runs", "--jsn"], r"lora-bench runs: unknown word '--jsn' \(did you mean '--json'\?\)"),
         (["report", "--markdwon=1"], r"unknown word '--markdwon=1' \(did you mean '--markdown'\?\)"),
         (["runs", "outputs"], r"unknown word 'outputs'; see lora-bench runs --help"),
+        (["report", "--margin", "x"], r"argument --margin: 'x' is not a number above 0; 0.01 of an accuracy is usual"),
+        (["report", "--margin", "-1"], r"argument --margin: '-1' is not a number above 0"),
         (["dashboard", "--port", "abc"], r"argument --port: invalid int value: 'abc'"),
     ],
 )
@@ -48,6 +50,18 @@ def test_a_word_that_is_nearly_right_is_named(words, message, capsys):
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("paths.root=other", "give --root other"),
+        ("executor.partition=gpu", "give --cluster before it, or leave it out"),
+    ],
+)
+def test_a_key_that_doctor_does_not_read_leads_to_its_option(word, remedy, capsys):
+    assert cli.main(["doctor", word]) == cli.EXIT_USAGE
+    assert f"'{word}' is read with --cluster only; {remedy}" in capsys.readouterr().err
 
 
 def test_no_command_shows_help(capsys):

@@ -30,7 +30,7 @@ def test_deep_yaml_is_an_error_and_ends_no_process(mark, tmp_path):
         (b"null", "holds no JSON object"),
         (b"[" * 200_000, "is nested too deeply"),
         (b"\xff", "is not UTF-8 .byte 0."),
-        (b'{"a": NaN}', "NaN is no number of JSON"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": 1e999}', "a number is not finite"),
         (b'{"a": 1' + b"0" * 400 + b"}", "more than 63 bits"),
         (b'{"a": "\\ud800"}', "surrogates not allowed"),
@@ -69,9 +69,9 @@ def test_types_of_a_record_are_checked_to_the_last_field():
         from_json(RunResult, [])
     with pytest.raises(UnknownFieldError, match="of_later"):
         from_json(RunResult, {"of_later": 1})
-    with pytest.raises(ValueError, match=r"scores\[0\].value: 'x' is no number"):
+    with pytest.raises(ValueError, match=r"scores\[0\].value: 'x' is not a number"):
         from_json(RunResult, {"scores": [{"value": "x"}]})
     with pytest.raises(ValueError, match="provenance: None is no Provenance"):
         from_json(RunResult, {"provenance": None})
-    with pytest.raises(ValueError, match="steps: True is no whole number"):
+    with pytest.raises(ValueError, match="steps: True is not a whole number"):
         from_json(RunResult, {"steps": True})

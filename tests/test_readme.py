@@ -49,6 +49,16 @@ def test_every_tool_knows_its_words(command):
     assert all(word in done.stdout for word in words if word.startswith("--"))
 
 
+def test_the_faults_of_the_example_are_those_that_run_py_tells():
+    [block] = [block for block in BLOCKS if block.startswith("$ python run.py")]
+    command, *told = block.splitlines()
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[2:]], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr.replace(str(ROOT), "/home/you/lora_bench").splitlines() == told
+
+
 def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(MAKES) <= targets

@@ -10,15 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_bench.artifacts.checks import (
-    check_exportable,
-    check_mergeable,
-    check_parts,
-    check_shapes,
-    check_summable,
-    check_switchable,
-)
-from lora_bench.artifacts.exported import check_export
 from lora_bench.artifacts.telling import telling
 from lora_bench.artifacts.words import check_rounds, open_all, open_one, open_parts, read_dtype, read_shapes
 from lora_bench.errors import UsageError
@@ -35,6 +26,8 @@ NUM_WARMUP = 3
 
 def merge(arguments: argparse.Namespace) -> int:
     """`lora-bench merge RUN --out DIR`."""
+    from lora_bench.artifacts.checks import check_mergeable
+
     dtype = read_dtype(arguments)
     trained = open_one(arguments.run_name, arguments)
     check_mergeable(trained, with_dequantised=arguments.dequantise)
@@ -59,6 +52,8 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def compose(arguments: argparse.Namespace) -> int:
     """`lora-bench compose RUN:0.7 RUN:0.3 --out DIR`."""
+    from lora_bench.artifacts.checks import check_parts
+
     parts = open_parts(arguments)
     head = open_one(arguments.head, arguments) if arguments.head else None
     if head is not None and head.run not in [part.trained.run for part in parts]:
@@ -87,6 +82,8 @@ def compose(arguments: argparse.Namespace) -> int:
 
 
 def _compose_adapter(arguments: argparse.Namespace, parts: list[Part], head: TrainedRun | None) -> int:
+    from lora_bench.artifacts.checks import check_summable
+
     if arguments.dtype:
         raise UsageError("--dtype: goes with a merged model; an adapter is written in fp32, its head as it was trained")
     check_summable(parts, head, with_base=arguments.with_base)
@@ -109,6 +106,8 @@ def _compose_adapter(arguments: argparse.Namespace, parts: list[Part], head: Tra
 
 def switch(arguments: argparse.Namespace) -> int:
     """`lora-bench switch RUN... --prompt TEXT`."""
+    from lora_bench.artifacts.checks import check_switchable
+
     if len(arguments.run_names) < 2:
         raise UsageError("RUN: a switch needs two runs or more")
     if not all(text.strip() for text in arguments.prompt):
@@ -134,6 +133,8 @@ def switch(arguments: argparse.Namespace) -> int:
 
 def latency(arguments: argparse.Namespace) -> int:
     """`lora-bench latency RUN... --batch 1,16,32 --length 128,256,512`."""
+    from lora_bench.artifacts.checks import check_shapes
+
     shapes = read_shapes(arguments)
     check_rounds(arguments)
     runs = open_all(arguments)
@@ -173,6 +174,8 @@ def _print_latency(arguments: argparse.Namespace, report: LatencyReport, trained
 
 def export(arguments: argparse.Namespace) -> int:
     """`lora-bench export RUN --out DIR`."""
+    from lora_bench.artifacts.checks import check_exportable
+
     trained = open_one(arguments.run_name, arguments)
     check_exportable(trained, with_base=arguments.with_base)
     with telling("export") as tell:
@@ -198,6 +201,8 @@ def export(arguments: argparse.Namespace) -> int:
 
 def import_(arguments: argparse.Namespace) -> int:
     """`lora-bench import DIR`."""
+    from lora_bench.artifacts.exported import check_export
+
     folder = arguments.folder.expanduser()
     check_export(folder, arguments.root)
     with telling("import") as tell:

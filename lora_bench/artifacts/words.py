@@ -72,7 +72,9 @@ def _numbers(option: str, text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     wrong = [word for word in words if not word.isdecimal() or int(word) < 1]
     if wrong:
-        raise UsageError(f"{option}: '{wrong[0]}' is no whole number above 0; write them with commas between, 1,16,32")
+        raise UsageError(
+            f"{option}: '{wrong[0]}' is not a whole number above 0; write them with commas between, 1,16,32"
+        )
     return [int(word) for word in words]
 
 

@@ -55,7 +55,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     if given.config_dir is not None:
         folder = Path(given.config_dir).expanduser().absolute()
         if not folder.is_dir():
-            faults.append(Fault("--config-dir", f"{folder} is no folder; give one with model/NAME.yaml or the like"))
+            faults.append(Fault("--config-dir", f"{folder} is not a folder; give one with model/NAME.yaml or the like"))
         overrides.insert(0, searchpath_word(folder))
     if faults:
         raise ConfigError(faults)

@@ -39,7 +39,7 @@ def with_config_dirs(overrides: Sequence[str]) -> list[str]:
 def _config_dir_faults(folders: Sequence[Path]) -> Iterator[Fault]:
     for folder in folders:
         if not folder.is_dir():
-            yield Fault("--config-dir", f"{folder} is no folder; give one with model/NAME.yaml or the like")
+            yield Fault("--config-dir", f"{folder} is not a folder; give one with model/NAME.yaml or the like")
             continue
         found = [(group, path) for group in group_names() for path in sorted((folder / group).glob("*.yaml"))]
         if not found:

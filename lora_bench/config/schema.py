@@ -253,7 +253,7 @@ class FilesConfig(GenerationTaskConfig):
         """What is wrong with these fields alone."""
         yield from super().faults()
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
-            problem = f"{self.separator!r} is no single character that can stand between cells; null finds it"
+            problem = f"{self.separator!r} is not a single character that can stand between cells; null finds it"
             yield Fault("task.separator", f"{problem}, and a tab is written as task.separator='\"\\t\"'")
 
 

@@ -22,7 +22,7 @@ def uri_problem(uri: str) -> str | None:
     if scheme == "file":
         return f"'{_shown(uri)}' is a folder of files, which is not written; {accepted}"
     if scheme not in SCHEMES:
-        return f"'{_shown(uri)}' is no store we know; {accepted}"
+        return f"'{_shown(uri)}' is not a known store; {accepted}"
     if scheme == "sqlite":
         return None if uri.startswith("sqlite:///") else f"'{_shown(uri)}' names no file; write sqlite:///PATH"
     return None if host else f"'{_shown(uri)}' names no host; write {scheme}://HOST:PORT"

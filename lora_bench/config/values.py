@@ -20,7 +20,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from lora_bench.errors import suggest
 
-_KINDS = {IntegerNode: "whole number", FloatNode: "number", BooleanNode: "true or false"}
+_KINDS = {IntegerNode: "a whole number", FloatNode: "a number", BooleanNode: "true or false"}
 MOST_SHOWN = 60
 """Characters of a value that are repeated in a message."""
 
@@ -58,25 +58,24 @@ def shown(text: str) -> str:
 def _explain(node: Any, value: Any, text: str) -> str | None:
     optional = node is not None and node._metadata.optional
     or_null = "; null is accepted too" if optional else ""
-    given = shown(text) if text else "nothing"
+    given = f"'{shown(text)}'" if text else "an empty value"
     if value is None and not optional:
         return f"null is not accepted here{_expected(node)}"
     if isinstance(node, EnumNode):
         members: list[Enum] = list(node.enum_type)
         names = [member.name for member in members]
-        return f"no choice '{given}'{suggest(text.lower(), names)}; accepted: {', '.join(names)}{or_null}"
+        return f"no choice {given}{suggest(text.lower(), names)}; accepted: {', '.join(names)}{or_null}"
     kind = next((words for cls, words in _KINDS.items() if isinstance(node, cls)), None)
     if kind is not None:
-        verb = "is not" if kind == "true or false" else "is no"
-        return f"'{given}' {verb} {kind}{or_null}"
+        return f"{given} is not {kind}{or_null}"
     if isinstance(node, ListConfig):
-        return f"'{given}' is no list{_entries(node)}"
+        return f"{given} is not a list{_entries(node)}"
     if isinstance(node, DictConfig):
-        return f"'{given}' is no group of keys; set one of them: {', '.join(map(str, node))}"
+        return f"{given} is not a group of keys; set one of them: {', '.join(map(str, node))}"
     if isinstance(node, StringNode):
-        return f"'{given}' is no text{or_null}"
+        return f"{given} is not text{or_null}"
     if isinstance(node, AnyNode):
-        return f"'{given}' is no single value"
+        return f"{given} is not a single value"
     return None
 
 
@@ -84,7 +83,7 @@ def _expected(node: Any) -> str:
     kind = next((words for cls, words in _KINDS.items() if isinstance(node, cls)), None)
     if isinstance(node, EnumNode):
         return f"; accepted: {', '.join(member.name for member in node.enum_type)}"
-    return f"; give {'' if kind == 'true or false' else 'a '}{kind}" if kind else ""
+    return f"; give {kind}" if kind else ""
 
 
 def _entries(node: ListConfig) -> str:

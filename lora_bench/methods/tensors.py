@@ -32,7 +32,7 @@ def read_tensors(folder: Path, file: str) -> dict[str, Tensor]:
         pickles = [name for name in there if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
         found = f"it holds {', '.join(there[:5])}" if there else "there is nothing"
         advice = f"; {pickles[0]} is a pickle, which is never read: save it as safetensors first" if pickles else ""
-        raise ModelError(f"{folder}: has no {file}, so it is no folder that this method wrote; {found}{advice}")
+        raise ModelError(f"{folder}: has no {file}, so it is not a folder that this method wrote; {found}{advice}")
     try:
         return load_file(folder / file)
     except (SafetensorError, ValueError) as err:

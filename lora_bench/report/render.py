@@ -35,7 +35,7 @@ INDENT = (0, 0, 0, 1)
 """Under the table's own edge."""
 VERDICT_STYLES = {BETTER: "green", WORSE: "red"}
 """Of its words; any other is dim."""
-NOT_CHOSEN = "a setting, not chosen"
+NOT_CHOSEN = "not chosen"
 VERDICT_WIDTH = 23
 """Characters after which a reason is broken, in a column of its own."""
 
@@ -216,8 +216,16 @@ def _subtitle(table: Table) -> str:
     fields = table.fields
     steps = f"{fields['training.max_steps']} steps of batch {fields['training.batch_size']}"
     length = f"up to {_max_tokens(table)} tokens"
-    known = [steps, fields["training.dtype"], length, fields.get("evaluation"), fields.get("hardware")]
+    known = [steps, fields["training.dtype"], length, _judged_on(table), fields.get("hardware")]
     return ", ".join(filter(None, known))
+
+
+def _judged_on(table: Table) -> str | None:
+    """The metric and its items, which are test items where settings were chosen on others."""
+    told = table.fields.get("evaluation")
+    results = [record.result for row in table.rows for record in row.records if record.result is not None]
+    is_test = bool(results) and all(result.validation for result in results)
+    return told.replace(" items", " test items") if told and is_test else told
 
 
 def _max_tokens(table: Table) -> int:
@@ -237,9 +245,12 @@ def _footnotes(table: Table) -> Iterator[str]:
         yield from _verdict_notes(table)
     several = any(len(row.finished) > 1 for row in table.rows)
     single = any(len(row.finished) == 1 for row in table.rows)
-    kinds = ["over the items for one seed"] * single + ["over seeds (Student's t) for several"] * several
-    if kinds:
-        yield f"Intervals are {' and '.join(kinds)}."
+    if single and several:
+        yield "Intervals of scores are over items for one seed, and over seeds (Student's t) for several."
+    elif single:
+        yield "Intervals of scores are over items."
+    elif several:
+        yield "Intervals of scores are over seeds (Student's t)."
     yield from table.notes
     for row in table.rows:
         errors = {record.result.error for record in row.records if record.result and record.result.error}

@@ -47,7 +47,7 @@ def find_by_address(text: str, root: Path) -> Found | None:
         overview = _read(parts[0], text, root)
         row = _trial(overview, parts[1], text)
     else:
-        raise UsageError(f"RUN: '{text}' is no run; accepted: the name of a run, {HELP}")
+        raise UsageError(f"RUN: '{text}' is not a run; accepted: the name of a run, {HELP}")
     run = _finished_run(overview, row, text)
     metric = overview.objectives[0].metric
     value = f", {metric} {row.metrics[metric]:.4g}" if metric in row.metrics else ""
@@ -147,7 +147,7 @@ def _trial(overview: Overview, name: str, text: str) -> TrialRow:
     names = [trial_name(row) for row in overview.rows]
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     if not re.fullmatch(rf"(?:{BASELINE}-)?\d+", name):
-        raise UsageError(f"RUN: '{text}': '{name}' is no trial; a trial is a number, or {BASELINE}-NUMBER")
+        raise UsageError(f"RUN: '{text}': '{name}' is not a trial; a trial is a number, or {BASELINE}-NUMBER")
     raise UsageError(f"RUN: '{text}': {overview.name} has no trial {name}; it has {shown or 'none yet'}")
 
 

@@ -45,7 +45,9 @@ def steps_for_items(num_items: int, batch_size: int) -> int:
     """
     if num_items % batch_size:
         near = num_items // batch_size * batch_size or batch_size
-        problem = f"{num_items:,} is no whole number of batches of {batch_size}; give {near:,}, or another batch size"
+        problem = (
+            f"{num_items:,} is not a whole number of batches of {batch_size}; give {near:,}, or another batch size"
+        )
         raise ConfigError([Fault("equal_items", problem)])
     return num_items // batch_size
 

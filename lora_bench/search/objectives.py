@@ -93,7 +93,7 @@ def build_constraints(texts: Sequence[str]) -> tuple[list[Constraint], list[Faul
         match = re.fullmatch(r"\s*(\S+?)\s*(<=|>=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text)
         if match is None:
             example = "memory/peak_tensor_gib <= 2"
-            faults.append(Fault("study.constraints", f"'{text}' is no bound on a metric; write '{example}'"))
+            faults.append(Fault("study.constraints", f"'{text}' is not a bound on a metric; write '{example}'"))
             continue
         faults.extend(_metric_faults("study.constraints", match[1]))
         constraints.append(Constraint(match[1], match[2], float(match[3])))

@@ -171,7 +171,7 @@ def build_question(words: Sequence[str]) -> Question:
     objectives, faults = build_objectives(config.study, load_task(config.task).headline)
     constraints, more = build_constraints(config.study.constraints)
     faults += [*more, *_study_faults(config.study, arms, objectives)]
-    question = Question("", file.question, arms, seeds, tuple(objectives), tuple(constraints), config)
+    question = Question("", _text(file, items), arms, seeds, tuple(objectives), tuple(constraints), config)
     faults += _unread_faults(question, set_values(words))
     if faults:
         raise ConfigError(faults)
@@ -295,10 +295,22 @@ def _made_name(question: Question, file: StudyFile, items: Sequence[Override]) -
     """Says what is asked, and is the same for the same command; a file as it stands has its own name."""
     digest = hashlib.sha256(json.dumps(question.as_data(), sort_keys=True).encode()).hexdigest()[:6]
     if file.name is not None:
-        asks_more = any(_group(item.key_or_group) not in NOT_ASKED for item in items)
-        return f"{file.name}-{digest}" if asks_more else file.name
+        return f"{file.name}-{digest}" if _asked_beside(items) else file.name
     swept = [item.key_or_group.replace("/", ".") for item in items if item.is_sweep_override()]
     return "-".join([Path(question.config.model.name).name, question.config.task.name, *swept, digest])
+
+
+def _text(file: StudyFile, items: Sequence[Override]) -> str:
+    """The file's question, and what the command line asks otherwise, without which it might be untrue."""
+    changes = _asked_beside(items)
+    if not file.question or not changes:
+        return file.question
+    return f"{file.question} Changed on the command line: {' '.join(changes)}"
+
+
+def _asked_beside(items: Sequence[Override]) -> list[str]:
+    """Words of the command line that change what a study file asks."""
+    return [item.input_line or "" for item in items if _group(item.key_or_group) not in NOT_ASKED]
 
 
 def _is_of_method(key: str) -> bool:

@@ -173,7 +173,9 @@ def space_from_data(data: Mapping[str, Any], *, where: str) -> Space:
         for key, _ in dimension.when:
             if key not in known:
                 near = suggest(key, known)
-                faults.append(Fault(f"{where}.{dimension.key}.when", f"'{key}' is no dimension before this one{near}"))
+                faults.append(
+                    Fault(f"{where}.{dimension.key}.when", f"'{key}' is not a dimension before this one{near}")
+                )
         known.append(dimension.key)
     if faults:
         raise ConfigError(faults)

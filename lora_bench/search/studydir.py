@@ -307,9 +307,9 @@ def _question_problem(data: dict[str, Any]) -> str | None:
     }
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            return f"{key} is no list of words"
+            return f"{key} is not a list of words"
     if not isinstance(data.get("text", ""), str) or not isinstance(data.get("id", ""), str):
-        return "text or id is no text"
+        return "text or id is not text"
     objectives = [text.partition(" ") for text in question["objectives"]]
     if not objectives or not all(way in ("maximize", "minimize") and metric for way, _, metric in objectives):
         return "question.objectives are none"

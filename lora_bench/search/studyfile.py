@@ -147,5 +147,5 @@ def _equal_items(reading: _Reading) -> int | None:
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
         return given
     where = f"sweeps/{reading.name}.yaml: equal_items"
-    reading.faults.append(Fault(where, f"{given!r} is no number of items; 9600 are 300 batches of 32"))
+    reading.faults.append(Fault(where, f"{given!r} is not a number of items; 9600 are 300 batches of 32"))
     return None

@@ -167,11 +167,10 @@ def _introduce(question: Question, grid: Sequence[Trial], console: Console) -> N
     trials = [trial for trial in grid if trial.arm == BASELINE]
     configs = [member.load_config() for trial in trials for member in trial.members]
     rates = ", ".join(dict.fromkeys(f"{config.training.lr:g}" for config in configs))
+    name = {"full": "full fine-tuning"}.get(question.study.baseline or "", question.study.baseline)
     searched = ", ".join(f"{one.key} {one.text}" for one in baseline.space.dimensions)
     size = f"{len(configs)} of the runs, lr {rates}" if trials else f"searched over {searched}"
-    console.print(
-        f"baseline: {question.study.baseline} fine-tuning, {size} (study.baseline=null trains none)", highlight=False
-    )
+    console.print(f"baseline: {name}, {size} (study.baseline=null trains none)", highlight=False)
 
 
 def _conclude(question: Question, directory: StudyDir, supply: Supply, console: Console) -> None:

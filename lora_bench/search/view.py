@@ -101,7 +101,8 @@ class StudyView:
         elapsed_s = time.monotonic() - self._start_s
         if done_part < 0.2:
             return f"{_clock(elapsed_s)} elapsed"
-        return f"{_clock(elapsed_s)} elapsed, about {_clock(elapsed_s / done_part * left)} left"
+        left_s = elapsed_s / done_part * left
+        return f"{_clock(elapsed_s)} elapsed" + (f", about {_clock(left_s)} left" if left_s >= 1 else "")
 
 
 def run_label(member: Member) -> str:

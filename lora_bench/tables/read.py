@@ -107,7 +107,7 @@ def _form(data: bytes, path: Path) -> str:
     if endings and endings[-1] in _BY_ENDING:
         return _BY_ENDING[endings[-1]]
     if endings and endings[-1] in (".parquet", ".pq", ".arrow", ".feather"):
-        raise TableError(f"{path}: is no parquet or Arrow file, whatever its name says; fetch or write it again")
+        raise TableError(f"{path}: is not a parquet or Arrow file, whatever its name says; fetch or write it again")
     start = data[:_GLANCED_BYTES].decode("utf-8-sig", errors="replace")
     return "json" if start.lstrip()[:1] in ("{", "[") and first_objects(start, 1) else "text"
 

@@ -58,7 +58,7 @@ def find_file(file: str, *, accepted: str) -> Path:
     if stat.S_ISDIR(mode):
         raise TableError(f"{path} is a folder; give a file ({accepted})")
     if not stat.S_ISREG(mode):
-        raise TableError(f"{path} is no regular file; save its content to one")
+        raise TableError(f"{path} is not a regular file; save its content to one")
     return path
 
 
@@ -93,7 +93,7 @@ def decode(data: bytes, path: Path) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise TableError(f"{path} is UTF-16; save it as UTF-8: {_iconv('UTF-16', path)}")
     if (nul := data.find(b"\0")) >= 0:
-        raise TableError(f"{path}: {_place(data, nul)} is NUL, so this is no text file; save it as UTF-8 text")
+        raise TableError(f"{path}: {_place(data, nul)} is NUL, so this is not a text file; save it as UTF-8 text")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as err:

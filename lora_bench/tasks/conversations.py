@@ -72,7 +72,7 @@ def _as_list(value: Any) -> list[Any]:
         except (ValueError, RecursionError) as err:
             raise ConversationError("a text that is no JSON list of turns") from err
     if not isinstance(value, list):
-        raise ConversationError("a value that is no list of turns")
+        raise ConversationError("a value that is not a list of turns")
     return value
 
 
@@ -94,4 +94,4 @@ def _as_text(content: Any) -> str:
         return content.strip()
     if isinstance(content, list) and all(isinstance(part, dict) and "text" in part for part in content):
         return "\n".join(str(part["text"]) for part in content).strip()
-    raise ConversationError("a turn whose content is no text (an image, or a tool's data)")
+    raise ConversationError("a turn whose content is not text (an image, or a tool's data)")

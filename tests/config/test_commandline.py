@@ -35,7 +35,7 @@ def test_values_may_begin_with_a_minus():
         (["--cfg", "jbo"], "invalid choice: 'jbo'"),
         (["--config-name=x"], "--config-name: the configuration is conf/config.yaml; --config-dir DIR adds"),
         (["--experimental-rerun", "x"], "again=2 trains it anew"),
-        (["--config-dir", "/no/where"], "/no/where is no folder"),
+        (["--config-dir", "/no/where"], "/no/where is not a folder"),
         (["paths.root=\udcff"], "paths.root=\\xff: holds bytes that are no UTF-8 text"),
         (["a\0=1"], "holds a zero byte"),
     ],

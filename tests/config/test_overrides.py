@@ -39,7 +39,7 @@ def test_all_faults_come_together_with_the_nearest_names():
     text = "\n".join(found)
     assert "lora.rank: no key 'rank' in 'lora' (did you mean 'lora.r=4'?)" in text
     assert "modle: no key 'modle' (did you mean 'model=minilm'?)" in text
-    assert "training.lr: 'fast' is no number" in text
+    assert "training.lr: 'fast' is not a number" in text
     assert "task: no choice 'tweet_sentimnt' (did you mean 'tweet_sentiment'?)" in text
     assert "placement: no choice 'al' (did you mean 'all'?)" in text
     assert len(found) == 5

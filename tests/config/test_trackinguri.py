@@ -24,7 +24,7 @@ def test_stores_that_are_known(uri):
         ("mlruns", "'mlruns' has no scheme, and MLflow's folders of files are not written"),
         ("localhost:5000", "has no scheme"),
         ("file:///tmp/mlruns", "is a folder of files"),
-        ("htp://host", "'htp://host' is no store we know; accepted are sqlite://, http://"),
+        ("htp://host", "'htp://host' is not a known store; accepted are sqlite://, http://"),
         ("http://:5000", "names no host"),
         ("http://host:99999", "has no valid host and port"),
         ("sqlite://x.db", "names no file; write sqlite:///PATH"),
@@ -39,7 +39,7 @@ def test_a_password_is_not_repeated():
 
 
 def test_a_run_with_a_wrong_store_is_refused_before_training(monkeypatch):
-    with pytest.raises(ConfigError, match=r"tracking.uri: 'htp://host' is no store we know"):
+    with pytest.raises(ConfigError, match=r"tracking.uri: 'htp://host' is not a known store"):
         resolve(compose_config(["tracking.uri=htp://host"]))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
     with pytest.raises(ConfigError, match=r"tracking.uri: 'mlruns' has no scheme"):

@@ -44,7 +44,7 @@ def refuses(case, folder, told):
 @over_methods
 def test_a_folder_of_something_else_is_refused(method, written, tmp_path):
     _, case = written(method)
-    refuses(case, tmp_path / "nowhere", "is no folder that this method wrote; there is nothing")
+    refuses(case, tmp_path / "nowhere", "is not a folder that this method wrote; there is nothing")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("")
     refuses(case, tmp_path / "other", f"has no {FILES[method]}, so .* it holds notes.txt")

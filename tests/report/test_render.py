@@ -83,9 +83,24 @@ def test_a_margin_gives_a_word_for_equal(tmp_path):
 def test_a_setting_that_was_not_chosen_has_no_verdict(tmp_path):
     runs = rank_grid(tmp_path)
     other = finished_run(tmp_path, synthetic_config(method="full", lr=1e-4), validation=0.1)
-    assert "a setting, not chosen" in drawn([*runs, other], width=120)
+    assert "not chosen" in drawn([*runs, other], width=120)
     assert "not chosen" in drawn([*runs, other], width=80)
-    assert "| a setting, not chosen |" in comparison_markdown(build_comparison([*runs, other]))
+    assert "| not chosen |" in comparison_markdown(build_comparison([*runs, other]))
+
+
+def test_the_title_names_the_items_that_were_judged_on(tmp_path):
+    """Runs with validation items were judged on others; records from before there were any do not say."""
+    old = finished_run(tmp_path, synthetic_config(r=4))
+    assert " test items" not in comparison_markdown(build_comparison([old]))
+    new = finished_run(tmp_path, synthetic_config(r=8), validation=0.7)
+    assert "accuracy over 200 test items" in comparison_markdown(build_comparison([new]))
+
+
+def test_intervals_are_said_to_be_over_what_they_are_over(tmp_path):
+    single, several = rank_grid(tmp_path / "one", seeds=(0,)), rank_grid(tmp_path / "three", seeds=(0, 1, 2))
+    assert "Intervals of scores are over items." in comparison_markdown(build_comparison(single))
+    over_seeds = "Intervals of scores are over seeds (Student's t)."
+    assert over_seeds in comparison_markdown(build_comparison(several))
 
 
 def test_digests_that_keep_tables_apart_are_cut_where_they_differ(tmp_path):

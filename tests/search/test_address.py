@@ -46,9 +46,9 @@ def test_a_part_has_its_weight_after_the_address(tmp_path, capsys):
     [
         ("best:rank", r"no study 'rank' in .* \(did you mean 'ranks'\?\); studies: ranks"),
         ("ranks:9", r"ranks has no trial 9; it has 0, 1, 2, 3, baseline-0, baseline-1"),
-        ("ranks:x", r"'x' is no trial; a trial is a number, or baseline-NUMBER"),
+        ("ranks:x", r"'x' is not a trial; a trial is a number, or baseline-NUMBER"),
         ("best:ranks:fuul", r"no method 'fuul' \(did you mean 'full'\?\); ranks has lora, full"),
-        ("best:ranks:1:2", r"is no run; accepted: the name of a run, best:STUDY, STUDY:TRIAL"),
+        ("best:ranks:1:2", r"is not a run; accepted: the name of a run, best:STUDY, STUDY:TRIAL"),
         ("ranks:2", r"trial 2 of ranks has no finished run \(it is interrupted\)"),
         ("best:ranks:full", r"none of its 2 trials has finished .* \(2 waiting\); see `lora-bench study ranks`"),
     ],

@@ -95,7 +95,7 @@ def test_bounds_and_how_far_a_value_is_out_of_them(text, constraint, inside, out
 def test_what_is_no_bound_is_said_with_an_example(text):
     constraints, faults = build_constraints([text])
     assert constraints == []
-    assert f"'{text}' is no bound on a metric; write 'memory/peak_tensor_gib <= 2'" in texts(faults)
+    assert f"'{text}' is not a bound on a metric; write 'memory/peak_tensor_gib <= 2'" in texts(faults)
 
 
 def test_a_bound_on_a_metric_that_does_not_exist():

@@ -67,7 +67,7 @@ def test_faults_of_a_study_come_at_once():
     assert "no sampler 'tpee' (did you mean 'tpe'?)" in text
     assert "no pruner 'ashaa' (did you mean 'asha'?)" in text
     assert "no metric 'memory/peak_tensor_mib' (did you mean 'memory/peak_tensor_gib'?)" in text
-    assert "is no bound on a metric; write 'memory/peak_tensor_gib <= 2'" in text
+    assert "is not a bound on a metric; write 'memory/peak_tensor_gib <= 2'" in text
     assert "study.margin: -0.1 is not above 0 and finite" in text
 
 

@@ -100,6 +100,6 @@ def test_faults_of_a_file_come_at_once():
     with pytest.raises(ConfigError) as caught:
         space_from_data(data, where="rank.yaml: space")
     text = str(caught.value)
-    assert "'placment' is no dimension before this one" in text
+    assert "'placment' is not a dimension before this one" in text
     assert "no key 'valeus' here" in text
     assert "rank.yaml: space.training.lr: interval(1.0,0.0) is empty" in text

@@ -33,6 +33,14 @@ def test_every_study_file_asks_a_question_that_can_be_run(name):
             check_run(compose_run(arm.words_at(point)))
 
 
+def test_a_question_that_the_command_line_changes_says_so():
+    """What says where and how a study is carried out changes no question."""
+    asked = read_study_file("rank").question
+    question = build_question(["+sweeps=rank", "lora.r=1,2", "paths.root=elsewhere"])
+    assert question.text == f"{asked} Changed on the command line: lora.r=1,2"
+    assert build_question(["+sweeps=rank", "paths.root=elsewhere"]).text == asked
+
+
 def test_placements_are_compared_at_equal_budgets():
     (own, _) = build_question(["+sweeps=placement"]).arms
     budgets = {}
@@ -59,14 +67,14 @@ def test_batches_of_every_size_see_as_many_items_on_both_sides():
 
 def test_items_that_make_no_whole_batches_are_refused():
     (own, _) = build_question(["+sweeps=batch_size"]).arms
-    with pytest.raises(ConfigError, match=r"9,601 is no whole number of batches of 8; give 9,600"):
+    with pytest.raises(ConfigError, match=r"9,601 is not a whole number of batches of 8; give 9,600"):
         replace(own, equal_items=9601).words_at(next(own.space.points()))
 
 
 @pytest.mark.parametrize("given", ["many", 0, -5, 1.5, True])
 def test_a_number_of_items_is_a_whole_number(given, tmp_path):
     (tmp_path / "mine.yaml").write_text(f"question: Why?\nspace: {{lora.r: [1]}}\nequal_items: {given}\n")
-    with pytest.raises(ConfigError, match=r"equal_items: .* is no number of items; 9600 are 300 batches of 32"):
+    with pytest.raises(ConfigError, match=r"equal_items: .* is not a number of items; 9600 are 300 batches of 32"):
         read_study_file("mine", folder=tmp_path)
 
 

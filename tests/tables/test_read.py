@@ -115,7 +115,7 @@ def test_any_bytes_give_rows_of_one_width_or_a_task_error(tmp_path_factory, data
         ("a.csv", ",\n,\n", "holds no rows; give a file with one item per row"),
         ("a.jsonl", "\ufeff\n", "holds no rows"),
         ("a.json", "[]", "holds no rows"),
-        ("a.parquet", "text,label", "is no parquet or Arrow file, whatever its name says; fetch or write it again"),
+        ("a.parquet", "text,label", "is not a parquet or Arrow file, whatever its name says; fetch or write it again"),
         ("a.csv", "PAR1,b\nc\n", "line 2: 1 cells, but line 1 has 2"),
         ("a.parquet", b"PAR1" + b"x" * 50 + b"PAR1", "is damaged or cut short"),
         ("a.csv.gz", b"\x1f\x8b\x08\x00cut", "is damaged or cut short"),
@@ -127,7 +127,7 @@ def test_any_bytes_give_rows_of_one_width_or_a_task_error(tmp_path_factory, data
         ),
         ("a.csv", b"\xef\xbb\xbfa,\xff", "line 1, byte 6 is 0xff, not UTF-8"),
         ("a.tsv", "a\tb".encode("utf-16"), "is UTF-16; save it as UTF-8: iconv -f UTF-16 -t UTF-8 "),
-        ("a.tsv", b"a\tb\nc\0\td\n", "line 2, byte 2 is NUL, so this is no text file"),
+        ("a.tsv", b"a\tb\nc\0\td\n", "line 2, byte 2 is NUL, so this is not a text file"),
         ("a.csv", "a,b\nc,d\ne\nf,g,h\n", "lines 3, 4: 1 cells, but line 1 has 2 (e); quote cells that hold a comma"),
         (
             "a.tsv",
@@ -169,7 +169,7 @@ def test_a_file_used_as_a_folder_and_what_is_no_file(write, tmp_path):
     file = write("a.csv", "a,b")
     assert "a.csv/b.csv does not exist" in problem(f"{file}/b.csv")
     os.mkfifo(tmp_path / "pipe.csv")
-    assert "pipe.csv is no regular file; save its content to one" in problem(str(tmp_path / "pipe.csv"))
+    assert "pipe.csv is not a regular file; save its content to one" in problem(str(tmp_path / "pipe.csv"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives root's rights up")

@@ -401,7 +401,7 @@ def test_conversations_without_an_answer_are_refused_with_their_lines(files):
         "lines 2, 3: a conversation that ends with 'user', not with an answer of the assistant as messages" in found[0]
     )
     assert "line 4: a conversation without turns" in found[1]
-    assert "line 5: a value that is no list of turns" in found[2]
+    assert "line 5: a value that is not a list of turns" in found[2]
     assert "line 6: a turn with the role 'robot'; roles: system, user, assistant, tool" in found[3]
 
 

@@ -93,7 +93,7 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path):
         ("http://127.0.0.1:9", "127.0.0.1:9 does not answer"),
         ("postgresql://user:secret@127.0.0.1:9/db", "postgresql://127.0.0.1:9 does not answer"),
         ("http://127.0.0.1:99999", "has no valid host and port"),
-        ("ftp://host", "is no store we know; accepted are sqlite://, http://"),
+        ("ftp://host", "is not a known store; accepted are sqlite://, http://"),
         ("mlruns", "has no scheme, and MLflow's folders of files are not written"),
     ],
 )
