@@ -34,6 +34,8 @@ NAMED_BY_CHOICE = ("executor", "method", "placement", "processes", "task", "trac
 """Groups whose `name` says which choice was made."""
 MOST_VALUES = 10_000
 """Values of one sweep; more are a slip of the finger, and would be listed one by one."""
+_TOO_LONG = re.compile(r"\d{4301,}")
+_ODD = re.compile(r"[^\w.@/+~:-]|[^\x00-\x7f]")
 _NUMBERS = re.compile(r"(\+{0,2}placement\.layers)=(\d+(?:\s*,\s*\d+)+)")
 
 
@@ -108,7 +110,8 @@ def _repeated(parsed: Sequence[Override]) -> Iterator[Fault]:
         if len(values) > 1:
             given = ", ".join(map(shown, values))
             distinct = ",".join(dict.fromkeys(values))
-            sweep = f", or sweep over them with -m {key}={shown(distinct)}" if "," in distinct else ""
+            is_listed = "," in distinct and not any(mark in distinct for mark in "($")
+            sweep = f", or sweep over them with -m {key}={shown(distinct)}" if is_listed else ""
             yield Fault(key, f"is given {len(values)} times ({given}); give it once{sweep}")
 
 
@@ -168,7 +171,7 @@ def quote_values(words: Sequence[str]) -> list[str]:
     def is_readable(word: str) -> bool:
         try:
             parser.parse_override(word)
-        except HydraException:
+        except (HydraException, ValueError):
             return False
         return True
 
@@ -199,8 +202,9 @@ def split_values(item: Override) -> list[str]:
                 )
             ]
         )
-    if isinstance(item._value, RangeSweep) and (count := _num_in_range(item._value)) > MOST_VALUES:
-        problem = f"'{item.get_value_string()}' has {count:.3g} values, and {MOST_VALUES} is the most that are listed"
+    if (count := _num_listed(item._value)) > MOST_VALUES:
+        given = shown(item.get_value_string())
+        problem = f"'{given}' has {count:.3g} values, and {MOST_VALUES} is the most that are listed"
         raise ConfigError([Fault(item.get_key_element(), f"{problem}; use interval(low,high) to draw from it")])
     if isinstance(item._value, Glob):
         return _matching(item, item._value)
@@ -210,7 +214,11 @@ def split_values(item: Override) -> list[str]:
     return list(item.sweep_string_iterator())
 
 
-def _num_in_range(sweep: RangeSweep) -> float:
+def _num_listed(sweep: Any) -> float:
+    if isinstance(sweep, ChoiceSweep):
+        return len(sweep.list)
+    if not isinstance(sweep, RangeSweep):
+        return 0
     start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
     return abs(stop - start) / abs(step) if step else math.inf
 
@@ -237,12 +245,22 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
             if not item.key_or_group.strip():
                 raise HydraException("no key")
             parsed.append(item)
-        except HydraException:
-            problem = "not an override; write key=value, or key=a,b with -m"
-            if text.startswith("-"):
-                problem = "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys"
-            faults.append(Fault(text, problem))
+        except (HydraException, ValueError):  # of Python, a number with more digits than it converts
+            faults.append(_word_fault(text))
     return parsed, faults
+
+
+def _word_fault(text: str) -> Fault:
+    """Of a word without a meaning: the option, the number or the character that it fails by."""
+    if text.startswith("-"):
+        return Fault(text, "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys")
+    key, is_assignment, value = text.partition("=")
+    if is_assignment and (found := _TOO_LONG.search(value)) is not None:
+        return Fault(key, f"a number of {len(found[0])} digits is no value of any key; give a shorter one")
+    if is_assignment and (odd := _ODD.findall(key)):
+        named = ", ".join(f"'{char}'" for char in dict.fromkeys(odd))
+        return Fault(text, f"no key has {named} in its name; write key=value, or key=a,b with -m")
+    return Fault(text, "not an override; write key=value, or key=a,b with -m")
 
 
 def _matching(item: Override, pattern: Glob) -> list[str]:

@@ -50,15 +50,19 @@ def value_problem(tree: DictConfig, key: str, value: Any, text: str) -> str | No
 
 
 def shown(text: str) -> str:
-    """Return a value as it is repeated in a message: in one line, its end left out where it is long."""
+    """Return a value as it is repeated in a message: in one line, without quotes, its end left out where it is long."""
     line = " ".join(text.split()) if "\n" in text else text
+    if len(line) > 1 and line[0] in "'\"" and line[0] == line[-1] and line[0] not in line[1:-1]:
+        line = line[1:-1]
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."
 
 
 def _explain(node: Any, value: Any, text: str) -> str | None:
     optional = node is not None and node._metadata.optional
     or_null = "; null is accepted too" if optional else ""
-    given = shown(text) if text else "nothing"
+    if not text:
+        return f"has no value{_expected(node)}{or_null}"
+    given = shown(text)
     if value is None and not optional:
         return f"null is not accepted here{_expected(node)}"
     if isinstance(node, EnumNode):
