@@ -138,7 +138,12 @@ def _legible(text: str, *, is_one_line: bool = True) -> str:
     """The text with what cannot be seen in it (control characters, marks of direction) spelt out, long numbers cut."""
     kept = "" if is_one_line else "\n"
     seen = "".join(char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text)
-    return _LONG_NUMBER.sub(lambda found: f"{found[1]}... ({len(found[0])} digits)", seen)
+    return cut_numbers(seen)
+
+
+def cut_numbers(text: str) -> str:
+    """Return the text with the first ten digits of every number of more than 40, and how many there are."""
+    return _LONG_NUMBER.sub(lambda found: f"{found[1]}... ({len(found[0])} digits)", text)
 
 
 def suggest(given: str, accepted: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -25,7 +25,7 @@ from lora_bench.config.dirs import with_config_dirs
 from lora_bench.config.hydra_words import SEARCHPATH, hydra_fault
 from lora_bench.config.near import near_choice, near_key
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices, group_names, register_schemas, study_files
-from lora_bench.config.values import shown, value_problem
+from lora_bench.config.values import digits_problem, shown, value_problem
 from lora_bench.errors import ConfigError, Fault, suggest
 
 LISTS = ("placement.roles",)
@@ -34,8 +34,9 @@ NAMED_BY_CHOICE = ("executor", "method", "placement", "processes", "task", "trac
 """Groups whose `name` says which choice was made."""
 MOST_VALUES = 10_000
 """Values of one sweep; more are a slip of the finger, and would be listed one by one."""
-_TOO_LONG = re.compile(r"\d{4301,}")
 _ODD = re.compile(r"[^\w.@/+~:-]|[^\x00-\x7f]")
+_REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+"""What composing ends in; ValueError where a file holds a number of more digits than Python converts."""
 _NUMBERS = re.compile(r"(\+{0,2}placement\.layers)=(\d+(?:\s*,\s*\d+)+)")
 
 
@@ -48,7 +49,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return compose("config", with_config_dirs(overrides))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
+    except _REFUSALS as err:
         raise ConfigError([Fault("configuration", f"cannot be composed: {str(err).splitlines()[0]}")]) from err
     finally:
         GlobalHydra.instance().hydra = outer
@@ -171,8 +172,10 @@ def quote_values(words: Sequence[str]) -> list[str]:
     def is_readable(word: str) -> bool:
         try:
             parser.parse_override(word)
-        except (HydraException, ValueError):
+        except HydraException:
             return False
+        except ValueError:  # of Python, a number with more digits than it converts; quotes would make it a text
+            return True
         return True
 
     quoted = []
@@ -255,8 +258,8 @@ def _word_fault(text: str) -> Fault:
     if text.startswith("-"):
         return Fault(text, "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys")
     key, is_assignment, value = text.partition("=")
-    if is_assignment and (found := _TOO_LONG.search(value)) is not None:
-        return Fault(key, f"a number of {len(found[0])} digits is no value of any key; give a shorter one")
+    if is_assignment and (problem := digits_problem(value)) is not None:
+        return Fault(key, problem)
     if is_assignment and (odd := _ODD.findall(key)):
         named = ", ".join(f"'{char}'" for char in dict.fromkeys(odd))
         return Fault(text, f"no key has {named} in its name; write key=value, or key=a,b with -m")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from enum import Enum
 from typing import Any
 
@@ -18,9 +20,10 @@ from omegaconf import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from lora_bench.errors import suggest
+from lora_bench.errors import cut_numbers, suggest
 
 _KINDS = {IntegerNode: "whole number", FloatNode: "number", BooleanNode: "true or false"}
+_TOO_LONG = re.compile(rf"\d{{{sys.int_info.default_max_str_digits + 1},}}")
 MOST_SHOWN = 60
 """Characters of a value that are repeated in a message."""
 
@@ -54,7 +57,14 @@ def shown(text: str) -> str:
     line = " ".join(text.split()) if "\n" in text else text
     if len(line) > 1 and line[0] in "'\"" and line[0] == line[-1] and line[0] not in line[1:-1]:
         line = line[1:-1]
+    line = cut_numbers(line)
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."
+
+
+def digits_problem(text: str) -> str | None:
+    """Return what is wrong with a value that holds a number of more digits than Python converts, or None."""
+    found = _TOO_LONG.search(text)
+    return f"a number of {len(found[0])} digits is no value of any key; give a shorter one" if found else None
 
 
 def _explain(node: Any, value: Any, text: str) -> str | None:

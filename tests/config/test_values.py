@@ -52,6 +52,7 @@ def test_what_fits_passes(tree, word):
 
 def test_a_long_value_is_cut():
     assert shown("x" * 100) == "x" * 60 + "..."
+    assert shown("9" * 100 + ".5") == "9999999999... (100 digits).5"
     assert shown("a\nb") == "a b"
     assert shown("'a b'") == "a b"
     assert [shown(text) for text in ("'", "'a','b'", '"it\'s"')] == ["'", "'a','b'", "it's"]
