@@ -25,8 +25,11 @@ Every message says where, what was given, what is accepted and what to do next.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+_LONG_NUMBER = re.compile(r"(?<![\w.])(\d{10})\d{31,}(?!\w)")
 
 
 class LoraBenchError(Exception):
@@ -41,7 +44,7 @@ class Fault:
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.problem}"
+        return f"{_legible(self.key)}: {_legible(self.problem, is_one_line=False)}"
 
 
 class ConfigError(LoraBenchError, ValueError):
@@ -129,6 +132,18 @@ def system_text(err: OSError) -> str:
     """What the operating system refuses, about which file, in one line."""
     where = f"{err.filename}: " if err.filename is not None else ""
     return f"{where}{err.strerror or err}; see to the file or the disk, then give the same command again"
+
+
+def _legible(text: str, *, is_one_line: bool = True) -> str:
+    """The text with what cannot be seen in it (control characters, marks of direction) spelt out, long numbers cut."""
+    kept = "" if is_one_line else "\n"
+    seen = "".join(char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text)
+    return cut_numbers(seen)
+
+
+def cut_numbers(text: str) -> str:
+    """Return the text with the first ten digits of every number of more than 40, and how many there are."""
+    return _LONG_NUMBER.sub(lambda found: f"{found[1]}... ({len(found[0])} digits)", text)
 
 
 def suggest(given: str, accepted: Iterable[str], *, cutoff: float = 0.6) -> str:

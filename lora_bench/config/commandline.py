@@ -12,6 +12,7 @@ from hydra._internal.utils import get_args_parser
 
 from lora_bench.config.aliases import KEYS, leaves, like_keys
 from lora_bench.config.hydra_words import searchpath_word
+from lora_bench.config.values import digits_problem
 from lora_bench.errors import ConfigError, Fault, suggest
 
 _REFUSED = {
@@ -94,7 +95,7 @@ def _dashed(name: str) -> str:
 
 
 def _text_fault(word: str) -> Fault | None:
-    """Of bytes that are no UTF-8, which neither a record nor a store could hold."""
+    """Of bytes that are no UTF-8, which neither a record nor a store could hold, and of numbers that Python cannot."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -102,4 +103,5 @@ def _text_fault(word: str) -> Fault | None:
         return Fault(legible, "holds bytes that are no UTF-8 text, which no record can hold; rename the file or folder")
     if "\0" in word:
         return Fault(word.replace("\0", "\\0"), "holds a zero byte; leave it out")
-    return None
+    key, _, value = word.partition("=")
+    return Fault(key, problem) if (problem := digits_problem(value)) is not None else None

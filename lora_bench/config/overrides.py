@@ -25,7 +25,7 @@ from lora_bench.config.dirs import with_config_dirs
 from lora_bench.config.hydra_words import SEARCHPATH, hydra_fault
 from lora_bench.config.near import near_choice, near_key
 from lora_bench.config.store import CONF_DIR, SCHEMAS, group_choices, group_names, register_schemas, study_files
-from lora_bench.config.values import shown, value_problem
+from lora_bench.config.values import digits_problem, shown, value_problem
 from lora_bench.errors import ConfigError, Fault, suggest
 
 LISTS = ("placement.roles",)
@@ -34,6 +34,9 @@ NAMED_BY_CHOICE = ("executor", "method", "placement", "processes", "task", "trac
 """Groups whose `name` says which choice was made."""
 MOST_VALUES = 10_000
 """Values of one sweep; more are a slip of the finger, and would be listed one by one."""
+_ODD = re.compile(r"[^\w.@/+~:-]|[^\x00-\x7f]")
+_REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+"""What composing ends in; ValueError where a file holds a number of more digits than Python converts."""
 _NUMBERS = re.compile(r"(\+{0,2}placement\.layers)=(\d+(?:\s*,\s*\d+)+)")
 
 
@@ -46,7 +49,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             return compose("config", with_config_dirs(overrides))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
+    except _REFUSALS as err:
         raise ConfigError([Fault("configuration", f"cannot be composed: {str(err).splitlines()[0]}")]) from err
     finally:
         GlobalHydra.instance().hydra = outer
@@ -108,7 +111,8 @@ def _repeated(parsed: Sequence[Override]) -> Iterator[Fault]:
         if len(values) > 1:
             given = ", ".join(map(shown, values))
             distinct = ",".join(dict.fromkeys(values))
-            sweep = f", or sweep over them with -m {key}={shown(distinct)}" if "," in distinct else ""
+            is_listed = "," in distinct and not any(mark in distinct for mark in "($")
+            sweep = f", or sweep over them with -m {key}={shown(distinct)}" if is_listed else ""
             yield Fault(key, f"is given {len(values)} times ({given}); give it once{sweep}")
 
 
@@ -170,6 +174,8 @@ def quote_values(words: Sequence[str]) -> list[str]:
             parser.parse_override(word)
         except HydraException:
             return False
+        except ValueError:  # of Python, a number with more digits than it converts; quotes would make it a text
+            return True
         return True
 
     quoted = []
@@ -199,8 +205,9 @@ def split_values(item: Override) -> list[str]:
                 )
             ]
         )
-    if isinstance(item._value, RangeSweep) and (count := _num_in_range(item._value)) > MOST_VALUES:
-        problem = f"'{item.get_value_string()}' has {count:.3g} values, and {MOST_VALUES} is the most that are listed"
+    if (count := _num_listed(item._value)) > MOST_VALUES:
+        given = shown(item.get_value_string())
+        problem = f"'{given}' has {count:.3g} values, and {MOST_VALUES} is the most that are listed"
         raise ConfigError([Fault(item.get_key_element(), f"{problem}; use interval(low,high) to draw from it")])
     if isinstance(item._value, Glob):
         return _matching(item, item._value)
@@ -210,7 +217,11 @@ def split_values(item: Override) -> list[str]:
     return list(item.sweep_string_iterator())
 
 
-def _num_in_range(sweep: RangeSweep) -> float:
+def _num_listed(sweep: Any) -> float:
+    if isinstance(sweep, ChoiceSweep):
+        return len(sweep.list)
+    if not isinstance(sweep, RangeSweep):
+        return 0
     start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
     return abs(stop - start) / abs(step) if step else math.inf
 
@@ -237,12 +248,22 @@ def _parse(overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
             if not item.key_or_group.strip():
                 raise HydraException("no key")
             parsed.append(item)
-        except HydraException:
-            problem = "not an override; write key=value, or key=a,b with -m"
-            if text.startswith("-"):
-                problem = "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys"
-            faults.append(Fault(text, problem))
+        except (HydraException, ValueError):  # of Python, a number with more digits than it converts
+            faults.append(_word_fault(text))
     return parsed, faults
+
+
+def _word_fault(text: str) -> Fault:
+    """Of a word without a meaning: the option, the number or the character that it fails by."""
+    if text.startswith("-"):
+        return Fault(text, "unknown option; `python run.py --hydra-help` lists those of Hydra, `--help` the keys")
+    key, is_assignment, value = text.partition("=")
+    if is_assignment and (problem := digits_problem(value)) is not None:
+        return Fault(key, problem)
+    if is_assignment and (odd := _ODD.findall(key)):
+        named = ", ".join(f"'{char}'" for char in dict.fromkeys(odd))
+        return Fault(text, f"no key has {named} in its name; write key=value, or key=a,b with -m")
+    return Fault(text, "not an override; write key=value, or key=a,b with -m")
 
 
 def _matching(item: Override, pattern: Glob) -> list[str]:

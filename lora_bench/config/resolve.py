@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_bench.config.bounds import bound_faults
+from lora_bench.config.divisors import divisors
 from lora_bench.config.identity import folder_digest, settle_files, without_places
 from lora_bench.config.methods import LoraInit, MethodConfig
 from lora_bench.config.placement import PlacementConfig, is_recorded
@@ -268,7 +269,7 @@ def _relation_faults(config: RunConfig) -> Iterator[Fault]:
 def _group_relation_faults(config: RunConfig, group: GroupConfig) -> Iterator[Fault]:
     batch, micro = config.training.batch_size, config.training.micro_batch_size
     if batch % group.count:
-        fits = ", ".join(str(count) for count in range(1, batch + 1) if batch % count == 0)
+        fits = ", ".join(map(str, divisors(batch))) or "1"
         yield Fault("processes.count", f"{group.count} does not divide training.batch_size {batch}; use one of {fits}")
     elif micro is not None and micro >= 1 and (batch // group.count) % micro:
         own = f"the {batch // group.count} items of each of {group.count} processes"

@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from lora_bench.config.columns import CLASSIFICATION_FIELDS, GENERATION_FIELDS
+from lora_bench.config.divisors import divisors
 from lora_bench.config.executor import ExecutorConfig
 from lora_bench.config.methods import AlphaConvention, Bias, LoraInit, MethodConfig
 from lora_bench.config.placement import ADDED_LATER, PlacementConfig
@@ -353,8 +354,7 @@ class TrainingConfig:
             yield Fault("training.dropout", f"{self.dropout} is not in [0, 1); null keeps the model's own")
         micro = self.micro_batch_size
         if micro is not None and (micro < 1 or self.batch_size % micro):
-            fits = [size for size in range(1, self.batch_size + 1) if self.batch_size % size == 0]
-            near = min(fits, key=lambda size: abs(size - micro)) if fits else 1
+            near = min(divisors(self.batch_size), key=lambda size: abs(size - micro), default=1)
             yield Fault(
                 "training.micro_batch_size",
                 f"{micro} does not divide batch_size {self.batch_size}; use {near}, or null for the whole batch",

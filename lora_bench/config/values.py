@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from enum import Enum
 from typing import Any
 
@@ -18,9 +20,10 @@ from omegaconf import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from lora_bench.errors import suggest
+from lora_bench.errors import cut_numbers, suggest
 
 _KINDS = {IntegerNode: "a whole number", FloatNode: "a number", BooleanNode: "true or false"}
+_TOO_LONG = re.compile(rf"\d{{{sys.int_info.default_max_str_digits + 1},}}")
 MOST_SHOWN = 60
 """Characters of a value that are repeated in a message."""
 
@@ -50,15 +53,26 @@ def value_problem(tree: DictConfig, key: str, value: Any, text: str) -> str | No
 
 
 def shown(text: str) -> str:
-    """Return a value as it is repeated in a message: in one line, its end left out where it is long."""
+    """Return a value as it is repeated in a message: in one line, without quotes, its end left out where it is long."""
     line = " ".join(text.split()) if "\n" in text else text
+    if len(line) > 1 and line[0] in "'\"" and line[0] == line[-1] and line[0] not in line[1:-1]:
+        line = line[1:-1]
+    line = cut_numbers(line)
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]}..."
+
+
+def digits_problem(text: str) -> str | None:
+    """Return what is wrong with a value that holds a number of more digits than Python converts, or None."""
+    found = _TOO_LONG.search(text)
+    return f"a number of {len(found[0])} digits is no value of any key; give a shorter one" if found else None
 
 
 def _explain(node: Any, value: Any, text: str) -> str | None:
     optional = node is not None and node._metadata.optional
     or_null = "; null is accepted too" if optional else ""
-    given = f"'{shown(text)}'" if text else "an empty value"
+    if not text:
+        return f"has no value{_expected(node)}{or_null}"
+    given = f"'{shown(text)}'"
     if value is None and not optional:
         return f"null is not accepted here{_expected(node)}"
     if isinstance(node, EnumNode):

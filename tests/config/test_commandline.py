@@ -38,6 +38,7 @@ def test_values_may_begin_with_a_minus():
         (["--config-dir", "/no/where"], "/no/where is not a folder"),
         (["paths.root=\udcff"], "paths.root=\\xff: holds bytes that are no UTF-8 text"),
         (["a\0=1"], "holds a zero byte"),
+        (["placement.layers=last:" + "9" * 5000], "placement.layers: a number of 5000 digits is no value of any key"),
     ],
 )
 def test_what_means_nothing_is_refused(words, told):

@@ -97,6 +97,24 @@ def test_a_number_of_processes_alone_asks_for_ddp(words, implied):
 
 def test_a_word_that_is_no_override_is_named():
     assert "not an override; write key=value" in faults("lora.r")[0]
+    assert faults("lora.r\u202e=4") == [
+        "lora.r\\u202e=4: no key has '\\u202e' in its name; write key=value, or key=a,b with -m"
+    ]
+    assert faults("lora.r=" + "9" * 5000) == [
+        "lora.r: a number of 5000 digits is no value of any key; give a shorter one"
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["choice(" + ",".join(["1"] * 10_001) + ")", ",".join(["1"] * 10_001), "range(1,99999)"]
+)
+def test_a_sweep_over_more_values_than_anyone_means_is_refused_at_once(value):
+    assert "values, and 10000 is the most that are listed" in faults(f"lora.r={value}")[0]
+
+
+def test_only_what_can_be_swept_over_is_offered_as_a_sweep():
+    assert "give it once, or sweep over them with -m lora.r=1,4" in faults("lora.r=1", "lora.r=4")[0]
+    assert faults("lora.r=range(1,3)", "lora.r=4")[0].endswith("(range(1,3), 4); give it once")
 
 
 def test_interval_in_a_grid_is_refused():

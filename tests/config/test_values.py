@@ -20,7 +20,10 @@ def tree():
         ("lora.r=eight", "'eight' is not a whole number"),
         ("lora.r=2.5", "'2.5' is not a whole number"),
         ("lora.r=true", "'true' is not a whole number"),
-        ("lora.r=", "an empty value is not a whole number"),
+        ("lora.r=", "has no value; give a whole number"),
+        ("training.micro_batch_size=", "has no value; give a whole number; null is accepted too"),
+        ("training.dtype=", "has no value; accepted: fp32, bf16"),
+        ("lora.r='['", "'[' is not a whole number"),
         ("lora.r=null", "null is not accepted here; give a whole number"),
         ("training.lr=fast", "'fast' is not a number"),
         ("training.micro_batch_size=x", "'x' is not a whole number; null is accepted too"),
@@ -49,4 +52,7 @@ def test_what_fits_passes(tree, word):
 
 def test_a_long_value_is_cut():
     assert shown("x" * 100) == "x" * 60 + "..."
+    assert shown("9" * 100 + ".5") == "9999999999... (100 digits).5"
     assert shown("a\nb") == "a b"
+    assert shown("'a b'") == "a b"
+    assert [shown(text) for text in ("'", "'a','b'", '"it\'s"')] == ["'", "'a','b'", "it's"]

@@ -108,7 +108,7 @@ def _is_group(word: str) -> bool:
 
 def _key_typo(draw: random.Random) -> Mutant:
     words, _, word = _replaced(draw, lambda key, value: f"{_misspelt(draw, key)}={value}", lambda word: True)
-    return Mutant("typo in a key", words, word.split("=")[0].lstrip("+~.")[:3])
+    return Mutant("typo in a key", words, word.split("=")[0])
 
 
 def _choice_typo(draw: random.Random) -> Mutant:
@@ -127,7 +127,7 @@ def _wrong_type(draw: random.Random) -> Mutant:
 
 def _huge(draw: random.Random) -> Mutant:
     key = draw.choice(sorted(set(BOUNDS) - {"study.seeds"}))
-    huge = draw.choice(("-", "")) + "9" * draw.choice((13, 20, 40, 400))
+    huge = draw.choice(("-", "")) + "9" * draw.choice((13, 20, 40, 400, 5000))
     words = [word for word in VALID[0] if not word.startswith(key)]
     return Mutant("huge number", (*words, f"{key}={huge}"), key)
 
@@ -147,7 +147,7 @@ def _twice(draw: random.Random) -> Mutant:
 def _unicode(draw: random.Random) -> Mutant:
     odd = draw.choice(("ü", "\u200b", "\u202e", "😀", "\udc80", "\u00a0", "ı", "−", "\n", "\t", "\x1b[31m"))
     words, key, _ = _replaced(draw, lambda key, value: f"{key}{odd}={value}", lambda word: True)
-    return Mutant("unicode", words, key[:3])
+    return Mutant("unicode", words, key)
 
 
 def _foreign(draw: random.Random) -> Mutant:
