@@ -293,7 +293,7 @@ class RunDir:
                 handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as err:
             raise RunDirError(
-                f"{self.path}: cannot be written ({err.strerror}); make it writable, or give another root"
+                f"{self.path}: cannot be written ({err.strerror}); make it writable, or set another paths.root"
             ) from err
         try:
             if not lock_soon(handle):

@@ -165,7 +165,7 @@ class StudyDir:
                 self.path.mkdir(parents=True, exist_ok=True)
                 handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as err:
-            problem = f"cannot be written ({err.strerror}); make it writable, or give another root"
+            problem = f"cannot be written ({err.strerror}); make it writable, or set another paths.root"
             raise StudyError(f"{self.path}: {problem}") from err
         try:
             if not rundir.lock_soon(handle):

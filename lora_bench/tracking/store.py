@@ -73,7 +73,7 @@ def locked(path: Path, *, wait_s: float) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as err:
         raise TrackingError(
-            f"{path.parent}: cannot be written ({err.strerror}); make it writable, or give another root"
+            f"{path.parent}: cannot be written ({err.strerror}); make it writable, or set another paths.root"
         ) from err
     try:
         deadline = time.monotonic() + wait_s
