@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.studies import ROOT
+from support.studies import ROOT, last_of_each
 from support.watching import wait_until
 
 from lora_bench.rundir import RunDir, find_run_dirs, read_lines
@@ -29,7 +29,8 @@ ON_SLURM = ["executor=slurm", "executor.cpus_per_task=1", "executor.mem_gb=2", "
 
 
 def start(root: Path, cache: str, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "run.py", "-m", *WORDS, f"paths.root={root}", f"paths.cache={cache}", *words]
+    own = last_of_each(*WORDS, f"paths.root={root}", f"paths.cache={cache}", *words)
+    command = [sys.executable, "run.py", "-m", *own]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.studies import last_of_each
 
 from lora_bench import cli, rundir
 from lora_bench.rundir import RunDir, find_run_dirs
@@ -34,8 +35,7 @@ def command(tmp_path, cache):
     words += [f"paths.root={tmp_path}/root", f"paths.cache={cache}", "executor.threads_per_run=1"]
 
     def make(*more: str) -> list[str]:
-        by_key = {word.split("=", 1)[0]: word for word in (*words, *more)}
-        return [sys.executable, "run.py", "-m", *by_key.values()]
+        return [sys.executable, "run.py", "-m", *last_of_each(*words, *more)]
 
     return make
 

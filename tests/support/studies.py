@@ -27,6 +27,11 @@ VIEW = "-all"
 ENDS = {"finished", "pruned", "diverged", "oom", "failed"}
 
 
+def last_of_each(*words: str) -> list[str]:
+    """Return the words with the last value of each key, since a key that is given twice is refused."""
+    return list({word.split("=", 1)[0]: word for word in words}.values())
+
+
 class PretendedStudy:
     """One study with a root of its own."""
 
@@ -39,7 +44,7 @@ class PretendedStudy:
     def start(self, *words: str, start_new_session: bool = False) -> subprocess.Popen[str]:
         """The study in a process of its own, with further words."""
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-        command = [*self._prefix, sys.executable, str(SCRIPT), *self.words, *words]
+        command = [*self._prefix, sys.executable, str(SCRIPT), *last_of_each(*self.words, *words)]
         return subprocess.Popen(
             command,
             cwd=ROOT,
