@@ -6,12 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
 from support.loopback import inner_process
 from support.studies import ROOT
 from support.watching import check_each_once, finish, wait_for_step, wait_until
+
+from lora_bench.execution.local import SAME_S
 
 pytestmark = pytest.mark.cluster
 
@@ -98,6 +101,7 @@ def test_a_second_ctrl_c_ends_them_at_once(ray_study):
     trainer.suspend()
     inner.send_signal(signal.SIGINT)
     wait_until(lambda: run.job_stop.exists(), "it was not asked to stop")
+    time.sleep(SAME_S + 0.1)
     inner.send_signal(signal.SIGINT)
     out = finish(process, code=130)
     assert "ended at once on request" in out
