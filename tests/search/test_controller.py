@@ -92,7 +92,7 @@ def test_a_killed_run_has_the_weights_of_an_uninterrupted_one(command, tmp_path)
     os.kill(_running_pid(tmp_path, controller, step=11), signal.SIGKILL)
     out, _ = controller.communicate(timeout=300)
     assert "retry 1 of 2" in out
-    whole = run([*words, f"paths.root={tmp_path}/whole"])
+    whole = run([*words[:3], *last_of_each(*words[3:], f"paths.root={tmp_path}/whole")])
     assert whole.returncode == 0, whole.stdout + whole.stderr
     (killed,), (uninterrupted,) = find_run_dirs(tmp_path / "root"), find_run_dirs(tmp_path / "whole")
     assert killed.path.name == uninterrupted.path.name
