@@ -73,5 +73,5 @@ def test_types_of_a_record_are_checked_to_the_last_field():
         from_json(RunResult, {"scores": [{"value": "x"}]})
     with pytest.raises(ValueError, match="provenance: None is no Provenance"):
         from_json(RunResult, {"provenance": None})
-    with pytest.raises(ValueError, match="steps: True is not a whole number"):
+    with pytest.raises(ValueError, match="steps: True is no whole number"):
         from_json(RunResult, {"steps": True})

@@ -94,7 +94,7 @@ def test_real_sst2_through_files():
     task = FilesConfig(train=str(SST2 / "train.tsv"), eval=str(SST2 / "dev.tsv"), num_eval=200)
     _, split, result = run(net, task, tokenizer)
     assert result.scores[0].value == accuracy_score(split.labels, probabilities(net, split).argmax(1))
-    assert result.predictions[0]["item_id"].startswith("dev.tsv:")
+    assert result.predictions[0]["item_id"].startswith("test:")
     assert {item["label"] for item in result.predictions} == {"0", "1"}
 
 

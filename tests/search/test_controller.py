@@ -162,9 +162,9 @@ def test_a_run_that_hangs_is_ended_and_tried_again(command, tmp_path):
 
 def test_a_run_that_needs_too_much_memory_ends_alone(command, tmp_path):
     # 4,096 tweets of 8,192 inner features are several GiB; the process limit stands for a machine of 3 GiB.
-    words = command("training.max_steps=2", "lora.r=2", "training.batch_size=8,4096", "study.baseline=null")
+    words = ["training.max_steps=2", "lora.r=2", "training.batch_size=8,4096", "study.baseline=null"]
     words += ["task.num_train=4096", "task.max_length=64", "model.architecture.intermediate_size=8192"]
-    done = run(["prlimit", f"--data={3 * 2**30}", *words])
+    done = run(["prlimit", f"--data={3 * 2**30}", *command(*words)])
     assert done.returncode == 0, done.stdout + done.stderr
     found = {result["status"]: result for result in results(tmp_path)}
     assert set(found) == {"finished", "oom"}
