@@ -63,7 +63,7 @@ def test_the_tokenizer_s_part_comes_with_a_model(write, tmp_path):
 
 def test_a_wrong_word_is_refused(write):
     file = write("train.csv", ROWS)
-    with pytest.raises(ConfigError, match=r"task.lable: no key 'lable' in 'task' \(did you mean 'label'\?\)"):
+    with pytest.raises(ConfigError, match=r"task.lable: no key 'lable' in 'task' \(did you mean 'task.label=x'\?\)"):
         describe_file(file, ["task.lable=x"])
     with pytest.raises(UsageError, match=r"'lora.r=4' says nothing about data; give keys of the task"):
         describe_file(file, ["lora.r=4"])

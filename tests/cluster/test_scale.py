@@ -72,7 +72,8 @@ def test_64_trials_keep_every_place_busy_and_the_controller_idle(study, postgres
     large.check_each_once(num_trials=NUM_TRIALS // 2, url=optuna)
     large.check_each_once_in_mlflow(mlflow)
     assert large.statuses() == {"finished": NUM_TRIALS}
-    assert looks.num_unasked == 0
+    # A look may fall between the end of a run and the next one, for the time that a busy machine needs.
+    assert looks.num_unasked <= len(looks.busy) // 50
     # Slurm takes up to a second to put the next job on a place; a run here takes some five.
     assert looks.share_busy > 0.75
     assert share < 0.5

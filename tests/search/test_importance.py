@@ -17,7 +17,7 @@ SEARCH = ["training.lr=tag(log,interval(1e-6,1e-3))", "lora.r=1,2", "study.n_tri
 @pytest.mark.parametrize(("words", "least"), [(GRID, 0.99), (SEARCH, 0.5)])
 def test_the_rate_matters_and_the_rank_hardly(pretended_study, tmp_path, words, least):
     words = [*words, "study.baseline=null", "training.max_steps=5", "study.n_jobs=2", "study.name=mine"]
-    assert "importance for eval/accuracy (own): training.lr" in pretended_study(*words)
+    assert "importance for eval/accuracy: training.lr" in pretended_study(*words)
     (directory,) = find_study_dirs(tmp_path / "root")
     question = build_question(["model=tiny", "task.num_train=64", *words, f"paths.root={tmp_path}/root"])
     trials = [trial_from_line(line, directory.runs) for line in directory.read_trials()]
