@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+import weakref
 
 from lora_bench import rundir
 from lora_bench.config.resolve import config_digest
@@ -25,7 +25,9 @@ class Recorder(NullObserver):
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
-        self._folder = _identity(run_dir.path)
+        # Held open, so that the number of a folder that is deleted goes to no other.
+        self._folder = os.open(run_dir.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._folder)
         self._num_steps = 0
         rundir.repair_tail(run_dir.metrics)
         rundir.repair_tail(run_dir.items)
@@ -62,11 +64,18 @@ class Recorder(NullObserver):
         Raises:
             RunDirError: If it was deleted or moved since; what would be written now would be a piece of a record.
         """
-        if _identity(self._run_dir.path) != self._folder:
+        if not self._is_in_place():
             raise RunDirError(
                 f"{self._run_dir.path}: was deleted or moved while the run was going on, so the run was ended and "
                 "nothing of it is recorded; the same command starts it anew"
             )
+
+    def _is_in_place(self) -> bool:
+        try:
+            found = os.stat(self._run_dir.path)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._folder))
 
     def _append(self, step: int, metrics: dict[str, float]) -> None:
         self.check_folder()
@@ -101,15 +110,6 @@ def record_failure(config: RunConfig, run_dir: RunDir, error: str) -> RunResult:
     run_dir.write_result(result)
     run_dir.write_status(status="failed", step=result.steps, steps=config.training.max_steps, metrics={})
     return result
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one of its name; None where there is none."""
-    try:
-        found = os.stat(folder)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _key(step: int, metrics: dict[str, float]) -> tuple[int, tuple[str, ...]]:

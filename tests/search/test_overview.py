@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 
+from support.synthetic_runs import synthetic_config
+
 from lora_bench import rundir
 from lora_bench.config.overrides import compose_config
-from lora_bench.config.resolve import resolve
+from lora_bench.config.resolve import resolve, to_yaml
 from lora_bench.search.objectives import Objective
 from lora_bench.search.overview import Overview, TrialRow, repeat_command
 from lora_bench.search.studydir import TrialLine
@@ -45,7 +47,7 @@ def test_the_front_and_the_best_leave_out_what_is_beaten_broken_or_infeasible(tm
 
 def test_the_best_run_is_repeated_beside_its_record(tmp_path):
     found = overview(tmp_path, (0.9, 3.0, "finished", True))
-    rundir.write_text(tmp_path / "run-0" / "config.yaml", "seed: 5\n")
+    rundir.write_text(tmp_path / "run-0" / "config.yaml", to_yaml(synthetic_config(seed=5)))
     words = shlex.split(repeat_command(found.best("own"), found.runs))
     assert words == ["python", "run.py", "lora.r=1", "processes=ddp", "seed=5", "again=2"]
     assert resolve(compose_config(words[2:])).again == 2
