@@ -62,7 +62,8 @@ from lora_bench.models import target_modules
 from lora_bench.models.catalog import locate
 from lora_bench.models.fast_attention import use_fast_attention
 from lora_bench.models.fast_dropout import use_fast_dropout
-from lora_bench.models.load import head_modules, load_model, load_tokenizer
+from lora_bench.models.heads import head_modules
+from lora_bench.models.load import load_model, load_tokenizer
 from lora_bench.preflight import cache_folder
 from lora_bench.rundir import write_json
 from lora_bench.tasks import load_task

@@ -308,6 +308,9 @@ def _question_problem(data: dict[str, Any]) -> str | None:
     for key, value in lists.items():
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
             return f"{key} is not a list of words"
+    arms = question.get("arms", {})
+    if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+        return "question.arms is no group of keys"
     if not isinstance(data.get("text", ""), str) or not isinstance(data.get("id", ""), str):
         return "text or id is not text"
     objectives = [text.partition(" ") for text in question["objectives"]]

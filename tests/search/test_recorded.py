@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.recorded_studies import rank_study
 
-from lora_bench.errors import StudyError
+from lora_bench.errors import RecordError
 from lora_bench.search.question import build_question
 from lora_bench.search.recorded import recorded_question
 from lora_bench.search.studydir import StudyDir, TrialLine, settle_question
@@ -36,5 +36,5 @@ def test_a_question_is_read_as_it_was_asked_without_its_command(tmp_path):
 def test_a_record_that_is_no_question_is_named(tmp_path):
     directory = rank_study(tmp_path)
     directory.question.write_text("question: {arms: 3}\ntext: ''\n")
-    with pytest.raises(StudyError, match=r"study.yaml: holds no question of this version"):
+    with pytest.raises(RecordError, match=r"study.yaml: holds no question"):
         recorded_question(directory)
