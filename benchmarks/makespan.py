@@ -99,7 +99,8 @@ def run_words(options: argparse.Namespace) -> list[str]:
     words = {
         "training.max_steps": options.steps, "training.eval_every": 0, "training.checkpoint_every": 0,
         "task.num_train": num_train,
-        # The script scores as many items, in one split.
+        # The script has one rate for all that it trains, and scores as many items, in one split.
+        "training.head_lr": "null",
         "task.num_validation": options.num_eval // 2, "task.num_eval": options.num_eval - options.num_eval // 2,
     }  # fmt: skip
     return [f"{name}={value}" for name, value in words.items()]

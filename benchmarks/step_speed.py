@@ -133,7 +133,7 @@ def train_with_loop(
     use_fast_attention(net)
     use_fast_dropout(net)
     roles = config.placement.roles if config.placement else []
-    placed = Placed(tuple(target_modules(net, roles)) if roles else (), tuple(head_modules(net, with_pooler=True)))
+    placed = Placed(tuple(target_modules(net, roles)) if roles else (), tuple(head_modules(net, with_pooler=False)))
     torch.manual_seed(config.seed)
     method = build_method(config)
     net = method.apply(net, placed)
@@ -256,6 +256,8 @@ def compose(method: str, dtype: str, seed: int, options: argparse.Namespace) -> 
         "training.lr": RATES[method], "training.schedule": "constant", "training.warmup_ratio": 0.0,
         "training.batch_size": options.batch_size, "training.max_steps": options.steps, "training.eval_every": 0,
         "training.checkpoint_every": 0, "training.log_every": options.steps, "task.max_length": options.length,
+        # The Trainer has one rate for all that it trains.
+        "training.head_lr": "null",
     }  # fmt: skip
     return resolve(compose_config([f"{key}={value}" for key, value in words.items()]))
 
